@@ -1,0 +1,2 @@
+//! The extension `scry_backfill`.
+::pgrx::pg_module_magic!(name, version);

@@ -1,0 +1,40 @@
+//! Bounds on everything that a peer can make this side hold, with the reason
+//! of each. Readers check them before they take memory.
+
+/// Bytes of one frame's payload. Small enough that a queue of frames is a
+/// bounded amount of memory, large enough that header and checksum cost nothing.
+pub const FRAME_PAYLOAD_MAX: usize = 1 << 20;
+
+/// Bytes of a frame's header.
+pub const FRAME_HEADER_LEN: usize = 16;
+
+/// Bytes of one message that goes on over several frames. PostgreSQL's own
+/// bound on a row in memory is 1 GB (`MaxAllocSize`, memutils.h); one such row
+/// as old and new tuple, and room for the framing.
+pub const MESSAGE_BYTES_MAX: usize = (2 << 30) + (64 << 10);
+
+/// Bytes of a name: `NAMEDATALEN` (63 bytes), four times for encodings that
+/// grow when they become UTF-8.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// Bytes of a human-readable text in a refusal, notice or finding.
+pub const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Columns of a relation: `MaxHeapAttributeNumber` is 1600 (htup_details.h),
+/// rounded up to a power of two.
+pub const COLUMNS_MAX: usize = 2048;
+
+/// Relations named in one truncation.
+pub const RELATIONS_MAX: usize = 1 << 20;
+
+/// Tables of one job: their list fits one frame.
+pub const JOB_TABLES_MAX: usize = 60_000;
+
+/// Chunks of one table's copy: 32 TB at the smallest chunk.
+pub const CHUNKS_MAX: u32 = 1 << 24;
+
+/// Bytes of a catalog document: 100,000 tables at 10 kB each.
+pub const CATALOG_BYTES_MAX: usize = 1 << 30;
+
+const _: () = assert!(FRAME_PAYLOAD_MAX <= u32::MAX as usize, "a payload's length fits its field");
+const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize, "a message's length fits its field");

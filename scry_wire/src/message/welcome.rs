@@ -1,0 +1,65 @@
+//! The answer to a hello: the version, and how far the shadow is.
+
+use super::Message;
+use crate::codec::{Reader, Writer};
+use crate::frame::Tag;
+use crate::{Error, Lsn};
+
+/// How far the copy of the hello's generation is on the shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum CopyState {
+    /// The shadow knows nothing of this generation.
+    None = b'n',
+    /// A copy of this generation has begun.
+    Copying = b'c',
+    /// The copy of this generation is complete; changes are applied.
+    Copied = b'd',
+}
+
+/// The platform takes the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// The version both sides speak from here on.
+    pub version: u16,
+    /// End of the last transaction on the shadow; invalid before the first.
+    pub applied_lsn: Lsn,
+    /// How far the copy of this generation is.
+    pub copy_state: CopyState,
+    /// The generation the shadow holds; 0 for none.
+    pub generation: u64,
+    /// Name of the shadow's database, for people.
+    pub shadow: String,
+    /// Program and version, for logs.
+    pub software: String,
+}
+
+impl Message for Welcome {
+    const TAG: Tag = Tag::Welcome;
+    const NAME: &'static str = "welcome";
+
+    fn write(&self, w: &mut Writer<'_>) {
+        w.u16(self.version);
+        w.lsn(self.applied_lsn);
+        w.u8(self.copy_state as u8);
+        w.u64(self.generation);
+        w.name(&self.shadow);
+        w.name(&self.software);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Welcome {
+            version: r.u16("version")?,
+            applied_lsn: r.lsn("applied_lsn")?,
+            copy_state: match r.u8("copy_state")? {
+                b'n' => CopyState::None,
+                b'c' => CopyState::Copying,
+                b'd' => CopyState::Copied,
+                got => return Err(Error::Undefined { what: "copy_state", got: got.into() }),
+            },
+            generation: r.u64("generation")?,
+            shadow: r.name("shadow")?,
+            software: r.name("software")?,
+        })
+    }
+}
