@@ -5,7 +5,7 @@
 //!   TMPDIR/scry-testkit-UID/        one per user, mode 0755, checked
 //!     ports/NUMBER                  locks, see `port`
 //!     pg-HASH/                      see `server_files`
-//!     runs/PID-N/                   a lab: locked while its process lives
+//!     runs/PID-N/, runs/PID-N.lock  a lab: locked while its process lives
 //! ```
 //!
 //! A lab removes its directory when it is dropped. What a killed process left
@@ -57,9 +57,11 @@ impl Lab {
         let user = ClusterUser::detect()?;
         let server = ServerFiles::prepare(&user)?;
         let dir = runs.join(format!("{}-{}", std::process::id(), NEXT_RUN.fetch_add(1, Ordering::Relaxed)));
-        std::fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
-        let lock = File::create(dir.join("lock")).context("create the lab's lock")?;
+        // Locked before the directory exists: whoever sees the directory and
+        // gets the lock knows that its owner is gone.
+        let lock = File::create(lock_of(&dir)).context("create the lab's lock")?;
         lock.try_lock().context("lock the lab's directory")?;
+        std::fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         user.own(&dir)?;
         let seed = Rng::seed_from_env();
         eprintln!("{name}: seed {seed} (SCRY_SEED={seed} replays it), directory {}", dir.display());
@@ -93,6 +95,7 @@ impl Drop for Lab {
         kill_users_of(&self.dir);
         if std::env::var_os("SCRY_KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&self.dir);
+            let _ = std::fs::remove_file(lock_of(&self.dir));
         }
     }
 }
@@ -129,12 +132,17 @@ pub(crate) fn base_dir() -> Result<PathBuf> {
 fn sweep(runs: &Path) {
     for entry in std::fs::read_dir(runs).into_iter().flatten().flatten() {
         let dir = entry.path();
-        let Ok(lock) = File::open(dir.join("lock")) else { continue };
-        if lock.try_lock().is_ok() && std::env::var_os("SCRY_KEEP").is_none() {
+        let Ok(lock) = File::open(lock_of(&dir)) else { continue };
+        if dir.is_dir() && lock.try_lock().is_ok() && std::env::var_os("SCRY_KEEP").is_none() {
             kill_users_of(&dir);
             let _ = std::fs::remove_dir_all(&dir);
+            let _ = std::fs::remove_file(lock_of(&dir));
         }
     }
+}
+
+fn lock_of(run: &Path) -> PathBuf {
+    run.with_extension("lock")
 }
 
 /// Kills the processes that name `dir` on their command line: servers and
@@ -143,7 +151,9 @@ fn kill_users_of(dir: &Path) {
     let needle = format!("{}/", dir.display());
     let own_pid = std::process::id();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else { continue };
         if pid != own_pid && String::from_utf8_lossy(&cmdline).contains(&needle) {
             let pid = Pid::from_raw(pid as i32);

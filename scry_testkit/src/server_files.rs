@@ -58,7 +58,10 @@ impl ServerFiles {
     /// The tree for the current build; made at the first call.
     pub fn prepare(user: &ClusterUser) -> Result<ServerFiles> {
         static FILES: OnceLock<Result<ServerFiles, String>> = OnceLock::new();
-        FILES.get_or_init(|| build(user).map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))
+        FILES
+            .get_or_init(|| build(user).map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(|error| anyhow!(error))
     }
 
     /// One of the installation's programs.
@@ -101,7 +104,10 @@ impl Installed {
         let text = String::from_utf8_lossy(&output.stdout);
         let values: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once(" = ")).collect();
         let get = |key: &str| {
-            values.get(key).map(|value| value.to_string()).with_context(|| format!("{pg_config} does not tell {key}"))
+            values
+                .get(key)
+                .map(|value| value.to_string())
+                .with_context(|| format!("{pg_config} does not tell {key}"))
         };
         // .../src/makefiles/pgxs.mk -> .../src/test
         let pgxs = PathBuf::from(get("PGXS")?);
@@ -143,14 +149,20 @@ fn build(user: &ClusterUser) -> Result<ServerFiles> {
         _in_use: Arc::new(lock),
     };
     let complete = root.join("complete");
-    files._in_use.lock().context("lock the server files")?;
-    if !complete.exists() {
-        let _ = std::fs::remove_dir_all(&root);
-        fill(&files, &installed, &staged, &programs)?;
-        make_template(&files, user, &root)?;
-        std::fs::write(&complete, b"").context("mark the server files complete")?;
-    }
     files._in_use.lock_shared().context("share the server files")?;
+    if !complete.exists() {
+        // Whoever gets the lock first fills the tree; the others find it full.
+        files._in_use.unlock().context("unlock the server files")?;
+        files._in_use.lock().context("lock the server files")?;
+        if !complete.exists() {
+            let _ = std::fs::remove_dir_all(&root);
+            fill(&files, &installed, &staged, &programs)?;
+            make_template(&files, user, &root)?;
+            std::fs::write(&complete, b"").context("mark the server files complete")?;
+        }
+        files._in_use.unlock().context("unlock the server files")?;
+        files._in_use.lock_shared().context("share the server files")?;
+    }
     Ok(files)
 }
 
@@ -246,7 +258,8 @@ fn remove_unused(base: &Path, keep: u64) {
     let keep = format!("pg-{keep:016x}");
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(tree) = name.strip_suffix(".lock").filter(|tree| tree.starts_with("pg-") && *tree != keep) else {
+        let Some(tree) = name.strip_suffix(".lock").filter(|tree| tree.starts_with("pg-") && *tree != keep)
+        else {
             continue;
         };
         let Ok(lock) = File::open(entry.path()) else { continue };

@@ -26,9 +26,10 @@ impl ClusterUser {
             return Ok(ClusterUser { name, switch_to: None });
         }
         let name = std::env::var("SCRY_TEST_USER").unwrap_or_else(|_| "postgres".to_owned());
-        let user = User::from_name(&name)
-            .with_context(|| format!("look up user {name}"))?
-            .with_context(|| format!("user {name} does not exist; set SCRY_TEST_USER to one that is not root"))?;
+        let user =
+            User::from_name(&name).with_context(|| format!("look up user {name}"))?.with_context(|| {
+                format!("user {name} does not exist; set SCRY_TEST_USER to one that is not root")
+            })?;
         Ok(ClusterUser { name, switch_to: Some((user.uid.as_raw(), user.gid.as_raw())) })
     }
 
@@ -53,7 +54,8 @@ impl ClusterUser {
     /// Makes the user the owner of `path`.
     pub fn own(&self, path: &Path) -> Result<()> {
         if let Some((uid, gid)) = self.switch_to {
-            chown(path, Some(uid), Some(gid)).with_context(|| format!("give {} to {}", path.display(), self.name))?;
+            chown(path, Some(uid), Some(gid))
+                .with_context(|| format!("give {} to {}", path.display(), self.name))?;
         }
         Ok(())
     }
