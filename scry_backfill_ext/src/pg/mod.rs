@@ -1,0 +1,10 @@
+//! The fence: everything that speaks to PostgreSQL's C code unguarded.
+//!
+//! `unsafe` is denied in the whole crate but here. What leaves this folder is
+//! safe to call: wrappers check what the server requires (a transaction, a
+//! slot, the main thread), hold resources in types that give them back, and
+//! turn C's errors into Rust panics at the border (`pg_guard_ffi_boundary`).
+//! `SAFETY.md` says why each exception is sound.
+
+pub mod latch;
+pub mod shared;

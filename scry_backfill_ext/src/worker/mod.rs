@@ -1,0 +1,3 @@
+//! The extension's own processes, and what they tell each other.
+
+pub mod shmem;
