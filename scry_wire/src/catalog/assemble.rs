@@ -1,0 +1,189 @@
+//! From rows of the queries to the document.
+//!
+//! Invariants: the order of entries is kept; every edge ends at an object of the document; an
+//! edge that starts at a column default or a domain's constraint is kept at that part.
+
+use super::{CATALOG_FORMAT, Catalog, Class, ColumnDefault, Entry, LeftOut, Object, ObjectId};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+
+/// A row of `closure.sql`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosureRow {
+    /// OID of the system catalog.
+    pub classid: u32,
+    /// OID of the object.
+    pub objid: u32,
+    /// `selected`, `needed` or `left_out`.
+    pub standing: String,
+    /// The name of what is left out.
+    pub object: Option<String>,
+    /// Why it is left out.
+    pub reason: Option<String>,
+}
+
+/// A row of `depends.sql`: the first needs the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DependsRow {
+    /// Catalog of the first.
+    pub classid: u32,
+    /// OID of the first.
+    pub objid: u32,
+    /// Catalog of the second.
+    pub refclassid: u32,
+    /// OID of the second.
+    pub refobjid: u32,
+}
+
+/// Why rows make no document.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// An entry is not what its kind asks for.
+    #[error("catalog entry of kind {kind} could not be read: {source}")]
+    Entry {
+        /// The kind.
+        kind: String,
+        /// What the reader says.
+        source: serde_json::Error,
+    },
+}
+
+/// The ids of the closure that come along, in the form that `depends.sql` takes.
+#[must_use]
+pub fn closure_objects(closure: &[ClosureRow]) -> (Vec<u32>, Vec<u32>) {
+    closure.iter().filter(|row| row.standing != "left_out").map(|row| (row.classid, row.objid)).unzip()
+}
+
+/// The ids of one class that come along: the argument of a kind's query.
+fn ids_of(closure: &[ClosureRow], class: Class) -> Vec<u32> {
+    let listed = closure.iter().filter(|row| row.standing != "left_out");
+    listed.filter(|row| Class::from_oid(row.classid) == class).map(|row| row.objid).collect()
+}
+
+impl super::CatalogQuery {
+    /// The argument `$1` of this query.
+    #[must_use]
+    pub fn ids(&self, closure: &[ClosureRow]) -> Vec<u32> {
+        ids_of(closure, self.class)
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    oid: u32,
+    #[serde(default)]
+    comment: Option<String>,
+}
+
+impl Catalog {
+    /// Sets the rows together: `entries` are pairs of a kind and its entry's JSON text.
+    pub fn assemble<K: AsRef<str>, J: AsRef<str>>(
+        whole_database: bool,
+        closure: &[ClosureRow],
+        entries: impl IntoIterator<Item = (K, J)>,
+        depends: impl IntoIterator<Item = DependsRow>,
+    ) -> Result<Self, CatalogError> {
+        let selected: HashSet<(u32, u32)> =
+            closure.iter().filter(|r| r.standing == "selected").map(|r| (r.classid, r.objid)).collect();
+        let selected: HashSet<ObjectId> = selected
+            .into_iter()
+            .map(|(classid, oid)| ObjectId { class: Class::from_oid(classid), oid })
+            .collect();
+        let mut catalog =
+            Self { format: CATALOG_FORMAT, whole_database, objects: Vec::new(), left_out: left_out(closure) };
+        for (kind, json) in entries {
+            let mut object = read_entry(kind.as_ref(), json.as_ref())?;
+            object.selected = selected.contains(&object.id());
+            catalog.objects.push(object);
+        }
+        catalog.join(depends);
+        Ok(catalog)
+    }
+
+    /// Puts each edge where it starts.
+    fn join(&mut self, depends: impl IntoIterator<Item = DependsRow>) {
+        let known: HashSet<ObjectId> = self.objects.iter().map(Object::id).collect();
+        let mut edges: HashMap<ObjectId, Vec<ObjectId>> = HashMap::new();
+        for row in depends {
+            let from = ObjectId { class: Class::from_oid(row.classid), oid: row.objid };
+            let to = ObjectId { class: Class::from_oid(row.refclassid), oid: row.refobjid };
+            if known.contains(&to) && from != to {
+                edges.entry(from).or_default().push(to);
+            }
+        }
+        for object in &mut self.objects {
+            object.depends_on = edges.remove(&object.id()).unwrap_or_default();
+            let this = object.id();
+            let mut part = |class, oid| {
+                let mut found = edges.remove(&ObjectId { class, oid }).unwrap_or_default();
+                found.retain(|id| *id != this);
+                found
+            };
+            let mut default = |default: &mut Option<ColumnDefault>| {
+                if let Some(default) = default {
+                    default.depends_on = part(Class::AttributeDefault, default.oid);
+                }
+            };
+            match &mut object.entry {
+                Entry::Table(table) => table.columns.iter_mut().for_each(|c| default(&mut c.default)),
+                Entry::View(view) => view.columns.iter_mut().for_each(|c| default(&mut c.default)),
+                Entry::Domain(domain) => {
+                    for constraint in &mut domain.constraints {
+                        constraint.depends_on = part(Class::Constraint, constraint.oid);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn left_out(closure: &[ClosureRow]) -> Vec<LeftOut> {
+    let rows = closure.iter().filter(|row| row.standing == "left_out");
+    rows.map(|row| LeftOut {
+        object: row.object.clone().unwrap_or_default(),
+        reason: row.reason.clone().unwrap_or_default(),
+        sqlstate: None,
+    })
+    .collect()
+}
+
+fn read_entry(kind: &str, json: &str) -> Result<Object, CatalogError> {
+    let wrong = |source| CatalogError::Entry { kind: kind.to_owned(), source };
+    let mut value: Value = serde_json::from_str(json).map_err(wrong)?;
+    let head = Head::deserialize(&value).map_err(wrong)?;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("kind".to_owned(), Value::String(kind.to_owned()));
+    }
+    let entry = serde_json::from_value(value).map_err(wrong)?;
+    Ok(Object {
+        class: class_of(&entry),
+        oid: head.oid,
+        selected: false,
+        comment: head.comment,
+        depends_on: Vec::new(),
+        entry,
+    })
+}
+
+fn class_of(entry: &Entry) -> Class {
+    match entry {
+        Entry::Schema(_) => Class::Namespace,
+        Entry::Extension(_) => Class::Extension,
+        Entry::Collation(_) => Class::Collation,
+        Entry::Enum(_) | Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) => Class::Type,
+        Entry::Function(_) | Entry::Aggregate(_) => Class::Proc,
+        Entry::Sequence(_)
+        | Entry::Table(_)
+        | Entry::Index(_)
+        | Entry::View(_)
+        | Entry::MaterializedView(_) => Class::Relation,
+        Entry::Constraint(_) => Class::Constraint,
+        Entry::Statistics(_) => Class::Statistics,
+        Entry::Rule(_) => Class::Rewrite,
+        Entry::Trigger(_) => Class::Trigger,
+        Entry::Policy(_) => Class::Policy,
+        Entry::Unknown => Class::Unknown,
+    }
+}

@@ -1,0 +1,79 @@
+//! Is the shadow the source's twin? Two documents, compared by name.
+//!
+//! OIDs, column numbers (dropped columns are not made again) and states (a sequence's value,
+//! whether a materialized view is filled) are no part of the comparison; everything else is.
+
+use super::{Catalog, Object};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// An object in which two documents differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Kind and name.
+    pub object: String,
+    /// What is different: an entry's field, or `missing`, or `extra`.
+    pub what: String,
+}
+
+impl Catalog {
+    /// What is different in `other`, the shadow's document.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<Difference> {
+        let mine = self.comparable();
+        let mut theirs = other.comparable();
+        let mut found = Vec::new();
+        for (object, entry) in mine {
+            match theirs.remove(&object) {
+                None => found.push(Difference { object, what: "missing".to_owned() }),
+                Some(their) if their != entry => {
+                    found.push(Difference { what: fields(&entry, &their), object });
+                }
+                Some(_) => {}
+            }
+        }
+        found.extend(theirs.into_keys().map(|object| Difference { object, what: "extra".to_owned() }));
+        found
+    }
+
+    fn comparable(&self) -> BTreeMap<String, Value> {
+        self.objects.iter().map(|object| (object.describe(), comparable(object))).collect()
+    }
+}
+
+fn comparable(object: &Object) -> Value {
+    let mut value = serde_json::to_value(&object.entry).unwrap_or(Value::Null);
+    strip(&mut value);
+    if let (Value::Object(fields), Some(comment)) = (&mut value, &object.comment) {
+        fields.insert("comment".to_owned(), Value::String(comment.clone()));
+    }
+    value
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !is_state(name));
+            fields.values_mut().for_each(strip);
+        }
+        Value::Array(items) => {
+            items.retain(|item| item.get("dropped") != Some(&Value::Bool(true)));
+            items.iter_mut().for_each(strip);
+        }
+        _ => {}
+    }
+}
+
+fn is_state(field: &str) -> bool {
+    const STATE: &[&str] = &["oid", "attnum", "last_value", "is_called", "populated", "depends_on"];
+    STATE.contains(&field) || field.ends_with("_oid")
+}
+
+fn fields(mine: &Value, theirs: &Value) -> String {
+    let (Some(mine), Some(theirs)) = (mine.as_object(), theirs.as_object()) else {
+        return "entry".to_owned();
+    };
+    let changed = mine.iter().filter(|(name, value)| theirs.get(*name) != Some(value)).map(|(name, _)| name);
+    let added = theirs.keys().filter(|name| !mine.contains_key(*name));
+    changed.chain(added).map(String::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,112 @@
+//! Types and collations of the document.
+
+use super::{ObjectId, QualifiedName, TypeRef};
+use serde::{Deserialize, Serialize};
+
+/// A collation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_collation")]
+pub struct Collation {
+    pub schema: String,
+    pub name: String,
+    /// `c`, `i` (ICU), `b` (builtin) or `d`.
+    pub provider: String,
+    pub deterministic: bool,
+    /// None: of every encoding.
+    #[serde(default)]
+    pub encoding: Option<String>,
+    #[serde(default)]
+    pub collate: Option<String>,
+    #[serde(default)]
+    pub ctype: Option<String>,
+    #[serde(default)]
+    pub locale: Option<String>,
+    #[serde(default)]
+    pub rules: Option<String>,
+}
+
+/// An enum type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_type and pg_enum")]
+pub struct EnumType {
+    pub schema: String,
+    pub name: String,
+    /// In their order.
+    pub labels: Vec<String>,
+}
+
+/// A domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_type")]
+pub struct Domain {
+    pub schema: String,
+    pub name: String,
+    pub base: TypeRef,
+    #[serde(default)]
+    pub collation: Option<QualifiedName>,
+    pub not_null: bool,
+    /// An expression.
+    #[serde(default)]
+    pub default: Option<String>,
+    #[serde(default)]
+    pub constraints: Vec<DomainConstraint>,
+}
+
+/// A check constraint of a domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_constraint")]
+pub struct DomainConstraint {
+    pub oid: u32,
+    pub name: String,
+    /// From `CHECK` on.
+    pub definition: String,
+    pub validated: bool,
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// What the check needs (functions, above all).
+    #[serde(default)]
+    pub depends_on: Vec<ObjectId>,
+}
+
+/// A composite type made by `CREATE TYPE`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_type")]
+pub struct Composite {
+    pub schema: String,
+    pub name: String,
+    pub attributes: Vec<Attribute>,
+}
+
+/// An attribute of a composite type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_attribute")]
+pub struct Attribute {
+    pub attnum: i16,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: TypeRef,
+    #[serde(default)]
+    pub collation: Option<QualifiedName>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+/// A range type with its multirange.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_range")]
+pub struct Range {
+    pub schema: String,
+    pub name: String,
+    pub subtype: TypeRef,
+    /// Where it is not the subtype's default.
+    #[serde(default)]
+    pub operator_class: Option<QualifiedName>,
+    /// Where it is not the subtype's.
+    #[serde(default)]
+    pub collation: Option<QualifiedName>,
+    #[serde(default)]
+    pub canonical: Option<QualifiedName>,
+    #[serde(default)]
+    pub subtype_diff: Option<QualifiedName>,
+    pub multirange: QualifiedName,
+}

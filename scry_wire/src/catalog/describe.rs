@@ -1,0 +1,39 @@
+//! Kind and name of an object, for people.
+
+use super::{Entry, Object};
+
+impl Object {
+    /// Kind and name, as PostgreSQL's messages put them: `table public.orders`,
+    /// `trigger t on table public.orders`. For reading, not for SQL.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let on = |kind: &str, name: &str, view: bool, schema: &str, table: &str| {
+            format!("{kind} {name} on {} {schema}.{table}", if view { "view" } else { "table" })
+        };
+        match &self.entry {
+            Entry::Schema(e) => format!("schema {}", e.name),
+            Entry::Extension(e) => format!("extension {}", e.name),
+            Entry::Collation(e) => format!("collation {}.{}", e.schema, e.name),
+            Entry::Enum(e) => format!("type {}.{}", e.schema, e.name),
+            Entry::Domain(e) => format!("domain {}.{}", e.schema, e.name),
+            Entry::Composite(e) => format!("type {}.{}", e.schema, e.name),
+            Entry::Range(e) => format!("type {}.{}", e.schema, e.name),
+            Entry::Sequence(e) => format!("sequence {}.{}", e.schema, e.name),
+            Entry::Table(e) => format!("table {}.{}", e.schema, e.name),
+            Entry::Index(e) => format!("index {}.{}", e.schema, e.name),
+            Entry::View(e) => format!("view {}.{}", e.schema, e.name),
+            Entry::MaterializedView(e) => format!("materialized view {}.{}", e.schema, e.name),
+            Entry::Function(e) if e.prokind == "p" => {
+                format!("procedure {}.{}({})", e.schema, e.name, e.arguments)
+            }
+            Entry::Function(e) => format!("function {}.{}({})", e.schema, e.name, e.arguments),
+            Entry::Aggregate(e) => format!("aggregate {}.{}({})", e.schema, e.name, e.identity_arguments),
+            Entry::Constraint(e) => on("constraint", &e.name, false, &e.schema, &e.table),
+            Entry::Statistics(e) => format!("statistics object {}.{}", e.schema, e.name),
+            Entry::Rule(e) => on("rule", &e.name, e.view, &e.schema, &e.table),
+            Entry::Trigger(e) => on("trigger", &e.name, e.view, &e.schema, &e.table),
+            Entry::Policy(e) => on("policy", &e.name, false, &e.schema, &e.table),
+            Entry::Unknown => format!("object {} of an unknown kind", self.oid),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Tables, sequences and views of the document.
+//!
+//! Columns are identified by `attnum`: a new name under an old number is a rename.
+
+use super::{ObjectId, QualifiedName, TypeRef};
+use serde::{Deserialize, Serialize};
+
+/// A table or partitioned table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_class")]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
+    pub partitioned: bool,
+    #[serde(default)]
+    pub access_method: Option<String>,
+    /// The type of `CREATE TABLE ... OF`.
+    #[serde(default)]
+    pub of_type: Option<TypeRef>,
+    /// `name=value`, as in `reloptions`.
+    #[serde(default)]
+    pub options: Vec<String>,
+    #[serde(default)]
+    pub toast_options: Vec<String>,
+    #[serde(default)]
+    pub row_security: bool,
+    #[serde(default)]
+    pub force_row_security: bool,
+    /// `d`, `n`, `f` or `i`.
+    pub replica_identity: String,
+    #[serde(default)]
+    pub replica_identity_index: Option<String>,
+    /// What stands after `PARTITION BY`.
+    #[serde(default)]
+    pub partition_key: Option<String>,
+    /// `FOR VALUES ...` or `DEFAULT`, of a partition.
+    #[serde(default)]
+    pub partition_bound: Option<String>,
+    /// The partitioned table or the inheritance parents; they need not be in the document.
+    #[serde(default)]
+    pub parents: Vec<Parent>,
+    pub columns: Vec<Column>,
+}
+
+/// A table that another inherits from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_class")]
+pub struct Parent {
+    pub oid: u32,
+    pub schema: String,
+    pub name: String,
+}
+
+/// A column of a table, dropped ones included.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_attribute")]
+pub struct Column {
+    pub attnum: i16,
+    pub name: String,
+    #[serde(default)]
+    pub dropped: bool,
+    /// None for a dropped column.
+    #[serde(default, rename = "type")]
+    pub data_type: Option<TypeRef>,
+    #[serde(default)]
+    pub not_null: bool,
+    /// The constraint's name, where the server has one (18 and later).
+    #[serde(default)]
+    pub not_null_name: Option<String>,
+    #[serde(default)]
+    pub not_null_no_inherit: bool,
+    /// The default or, of a generated column, its expression.
+    #[serde(default)]
+    pub default: Option<ColumnDefault>,
+    /// Empty, `s` (stored) or `v` (virtual).
+    #[serde(default)]
+    pub generated: String,
+    /// Empty, `a` (always) or `d` (by default).
+    #[serde(default)]
+    pub identity: String,
+    #[serde(default)]
+    pub collation: Option<QualifiedName>,
+    /// `p`, `e`, `m` or `x`, where it is not the type's.
+    #[serde(default)]
+    pub storage: Option<String>,
+    /// Empty, `p` (pglz) or `l` (lz4).
+    #[serde(default)]
+    pub compression: String,
+    /// Statistics target, where it is set.
+    #[serde(default)]
+    pub statistics: Option<i32>,
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// Defined in this table, not only by a parent.
+    #[serde(default)]
+    pub local: bool,
+    /// How many parents have it.
+    #[serde(default)]
+    pub inherited: i32,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+/// The default of a column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnDefault {
+    /// OID in `pg_attrdef`.
+    pub oid: u32,
+    /// The expression.
+    pub sql: String,
+    /// What it needs (functions, sequences).
+    #[serde(default)]
+    pub depends_on: Vec<ObjectId>,
+}
+
+/// A sequence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_sequence")]
+pub struct Sequence {
+    pub schema: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: String,
+    pub start: i64,
+    pub increment: i64,
+    pub min: i64,
+    pub max: i64,
+    pub cache: i64,
+    pub cycle: bool,
+    #[serde(default)]
+    pub owner: Option<SequenceOwner>,
+    /// None when it was never called.
+    #[serde(default)]
+    pub last_value: Option<i64>,
+    #[serde(default)]
+    pub is_called: bool,
+}
+
+/// The column that a sequence belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_depend, resolved")]
+pub struct SequenceOwner {
+    pub table_oid: u32,
+    pub schema: String,
+    pub table: String,
+    pub attnum: i16,
+    pub column: String,
+    /// It makes an identity column, and comes with the table.
+    pub identity: bool,
+}
+
+/// A view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_class")]
+pub struct View {
+    pub schema: String,
+    pub name: String,
+    /// The query.
+    pub definition: String,
+    #[serde(default)]
+    pub options: Vec<String>,
+    #[serde(default)]
+    pub columns: Vec<ViewColumn>,
+}
+
+/// A column of a view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_attribute")]
+pub struct ViewColumn {
+    pub attnum: i16,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub data_type: TypeRef,
+    #[serde(default)]
+    pub collation: Option<QualifiedName>,
+    #[serde(default)]
+    pub default: Option<ColumnDefault>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+/// A materialized view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_class")]
+pub struct MaterializedView {
+    pub schema: String,
+    pub name: String,
+    /// The query.
+    pub definition: String,
+    #[serde(default)]
+    pub access_method: Option<String>,
+    #[serde(default)]
+    pub options: Vec<String>,
+    #[serde(default)]
+    pub toast_options: Vec<String>,
+    #[serde(default)]
+    pub populated: bool,
+    #[serde(default)]
+    pub columns: Vec<MaterializedColumn>,
+}
+
+/// What is set on a column of a materialized view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_attribute")]
+pub struct MaterializedColumn {
+    pub attnum: i16,
+    pub name: String,
+    #[serde(default)]
+    pub storage: Option<String>,
+    #[serde(default)]
+    pub compression: String,
+    #[serde(default)]
+    pub statistics: Option<i32>,
+    #[serde(default)]
+    pub options: Vec<String>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}

@@ -1,0 +1,67 @@
+//! Functions, procedures and aggregates of the document.
+
+use super::QualifiedName;
+use serde::{Deserialize, Serialize};
+
+/// A function, window function or procedure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_proc")]
+pub struct Function {
+    pub schema: String,
+    pub name: String,
+    /// `f`, `w` or `p`.
+    pub prokind: String,
+    pub language: String,
+    /// The arguments that tell it from its namesakes.
+    pub arguments: String,
+    /// `CREATE OR REPLACE FUNCTION ...`
+    pub definition: String,
+}
+
+/// An aggregate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_aggregate")]
+pub struct Aggregate {
+    pub schema: String,
+    pub name: String,
+    /// What stands in the parentheses of `CREATE AGGREGATE`.
+    pub arguments: String,
+    pub identity_arguments: String,
+    /// `n`, `o` or `h`.
+    pub aggkind: String,
+    pub parallel: String,
+    pub transition: String,
+    pub state_type: String,
+    #[serde(default)]
+    pub state_space: i32,
+    #[serde(default)]
+    pub initial: Option<String>,
+    #[serde(default, rename = "final")]
+    pub final_function: Option<String>,
+    #[serde(default)]
+    pub final_extra: bool,
+    pub final_modify: String,
+    #[serde(default)]
+    pub combine: Option<String>,
+    #[serde(default)]
+    pub serialize: Option<String>,
+    #[serde(default)]
+    pub deserialize: Option<String>,
+    #[serde(default)]
+    pub moving_transition: Option<String>,
+    #[serde(default)]
+    pub moving_inverse: Option<String>,
+    #[serde(default)]
+    pub moving_state_type: Option<String>,
+    #[serde(default)]
+    pub moving_state_space: i32,
+    #[serde(default)]
+    pub moving_initial: Option<String>,
+    #[serde(default)]
+    pub moving_final: Option<String>,
+    #[serde(default)]
+    pub moving_final_extra: bool,
+    pub moving_final_modify: String,
+    #[serde(default)]
+    pub sort_operator: Option<QualifiedName>,
+}

@@ -1,0 +1,433 @@
+-- The closure of a job: every object that the shadow needs, and what is left out.
+--
+-- $1 oid[]    the tables chosen (relkind r or p)
+-- $2 boolean  the whole database: $1 is not looked at
+--
+-- -> classid oid, objid oid
+--    standing text   'selected': the user's choice, or a part of a selected table
+--                    'needed':   only because something selected can't be made
+--                                without it (of a table: its columns, no rows)
+--                    'left_out': not brought, object and reason say what and why
+--    object text, reason text   for 'left_out'
+--
+-- Never listed: what stands in pg_catalog, information_schema, a temporary or
+-- TOAST schema, what the extension scry_backfill or the shadow's own schema
+-- holds, and members of extensions (the extension is listed).  Parts without an
+-- entry of their own (defaults, array and row types, a constraint's index, the
+-- rule that makes a view) are followed but not listed.
+--
+-- Runs as superuser with search_path = '': every name and operator is qualified.
+WITH RECURSIVE
+schema (oid, nspname) AS (
+    SELECT n.oid, n.nspname
+    FROM pg_catalog.pg_namespace AS n
+    WHERE NOT n.nspname OPERATOR(pg_catalog.=) ANY ('{information_schema,scry_backfill,scry_shadow}'::pg_catalog.name[])
+      AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_')
+),
+member (classid, objid) AS (
+    SELECT d.classid, d.objid
+    FROM pg_catalog.pg_depend AS d
+    WHERE d.deptype OPERATOR(pg_catalog.=) 'e' AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+),
+-- The user's relations.
+relation (oid, relkind, relpersistence, relispartition) AS (
+    SELECT c.oid, c.relkind, c.relpersistence, c.relispartition
+    FROM pg_catalog.pg_class AS c
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace
+    WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S,i,I}'::"char"[])
+      AND NOT EXISTS (
+        SELECT FROM member AS m
+        WHERE m.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid OPERATOR(pg_catalog.=) c.oid)
+),
+-- Tables whose rows go to the shadow; a partitioned table brings its partitions.
+chosen (oid) AS (
+    SELECT r.oid
+    FROM relation AS r
+    WHERE $2::boolean AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+    UNION ALL
+    SELECT r.oid
+    FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS named (oid)
+    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) named.oid
+    WHERE NOT $2::boolean AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+    UNION
+    SELECT r.oid
+    FROM chosen AS c
+    JOIN pg_catalog.pg_inherits AS i ON i.inhparent OPERATOR(pg_catalog.=) c.oid
+    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) i.inhrelid
+    WHERE r.relispartition AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+),
+-- Which view reads which relation, directly.
+reads (reader, relid) AS (
+    SELECT DISTINCT w.ev_class, d.refobjid
+    FROM pg_catalog.pg_rewrite AS w
+    JOIN relation AS v ON v.oid OPERATOR(pg_catalog.=) w.ev_class AND v.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::"char"[])
+    JOIN pg_catalog.pg_depend AS d
+      ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) w.oid
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.<>) w.ev_class
+    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) d.refobjid AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::"char"[])
+    WHERE w.rulename OPERATOR(pg_catalog.=) '_RETURN'
+),
+-- Views that read, at some depth, a table that is not chosen.
+blind (oid) AS (
+    SELECT e.reader
+    FROM reads AS e
+    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) e.relid AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::"char"[])
+    WHERE NOT EXISTS (SELECT FROM chosen AS c WHERE c.oid OPERATOR(pg_catalog.=) e.relid)
+    UNION
+    SELECT e.reader
+    FROM blind AS b
+    JOIN reads AS e ON e.relid OPERATOR(pg_catalog.=) b.oid
+),
+-- Views that read, at some depth, a chosen table.
+sighted (oid) AS (
+    SELECT e.reader
+    FROM reads AS e
+    JOIN chosen AS c ON c.oid OPERATOR(pg_catalog.=) e.relid
+    UNION
+    SELECT e.reader
+    FROM sighted AS s
+    JOIN reads AS e ON e.relid OPERATOR(pg_catalog.=) s.oid
+),
+kept (oid) AS (
+    SELECT c.oid FROM chosen AS c
+    UNION ALL
+    SELECT r.oid
+    FROM relation AS r
+    WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::"char"[])
+      AND ($2::boolean OR EXISTS (SELECT FROM sighted AS s WHERE s.oid OPERATOR(pg_catalog.=) r.oid))
+      AND NOT EXISTS (SELECT FROM blind AS b WHERE b.oid OPERATOR(pg_catalog.=) r.oid)
+),
+-- What hangs on the kept relations.
+part (classid, objid) AS (
+    SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid, k.oid
+    FROM pg_catalog.pg_constraint AS k
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) k.conrelid
+    WHERE k.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x,c}'::"char"[])
+       OR k.contype OPERATOR(pg_catalog.=) 'f' AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_constraint AS up
+            JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.conrelid
+            WHERE up.oid OPERATOR(pg_catalog.=) k.conparentid)
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid
+    FROM pg_catalog.pg_index AS i
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) i.indrelid
+    JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indrelid
+    WHERE (i.indisvalid OR c.relkind OPERATOR(pg_catalog.=) 'p') AND i.indisready
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_constraint AS k
+        WHERE k.conindid OPERATOR(pg_catalog.=) i.indexrelid AND k.conrelid OPERATOR(pg_catalog.=) i.indrelid
+          AND k.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}'::"char"[]))
+    UNION ALL
+    -- A partition's copy of a trigger comes with the parent's; it is listed only
+    -- where it is switched otherwise.
+    SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid
+    FROM pg_catalog.pg_trigger AS t
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) t.tgrelid
+    WHERE NOT t.tgisinternal
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_trigger AS up
+        JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.tgrelid
+        WHERE up.oid OPERATOR(pg_catalog.=) t.tgparentid AND up.tgenabled OPERATOR(pg_catalog.=) t.tgenabled)
+    UNION ALL
+    SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid
+    FROM pg_catalog.pg_policy AS p
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) p.polrelid
+    UNION ALL
+    SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid
+    FROM pg_catalog.pg_rewrite AS w
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) w.ev_class
+    UNION ALL
+    SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, s.oid
+    FROM pg_catalog.pg_statistic_ext AS s
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) s.stxrelid
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, d.objid
+    FROM pg_catalog.pg_depend AS d
+    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) d.refobjid
+    JOIN relation AS s ON s.oid OPERATOR(pg_catalog.=) d.objid AND s.relkind OPERATOR(pg_catalog.=) 'S' AND s.relpersistence OPERATOR(pg_catalog.=) 'p'
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND d.deptype OPERATOR(pg_catalog.=) ANY ('{a,i}'::"char"[])
+),
+-- Parts that reach a relation that does not come along.
+outside (classid, objid, relid) AS (
+    SELECT DISTINCT p.classid, p.objid, d.refobjid
+    FROM part AS p
+    JOIN pg_catalog.pg_depend AS d
+      ON d.classid OPERATOR(pg_catalog.=) p.classid AND d.objid OPERATOR(pg_catalog.=) p.objid
+     AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) d.refobjid AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::"char"[])
+    WHERE p.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND NOT EXISTS (SELECT FROM kept WHERE kept.oid OPERATOR(pg_catalog.=) d.refobjid)
+),
+-- Objects that belong to a schema by themselves, for the whole database.
+everything (classid, objid) AS (
+    SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid, s.oid
+    FROM schema AS s
+    WHERE s.oid OPERATOR(pg_catalog.>=) 16384 OR s.nspname OPERATOR(pg_catalog.=) 'public'
+    UNION ALL
+    SELECT 'pg_catalog.pg_extension'::pg_catalog.regclass, e.oid
+    FROM pg_catalog.pg_extension AS e
+    WHERE e.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
+    SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
+    FROM pg_catalog.pg_type AS t
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
+    WHERE t.typtype OPERATOR(pg_catalog.=) ANY ('{e,d,c,r}'::"char"[])
+    UNION ALL
+    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
+    FROM pg_catalog.pg_proc AS p
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_collation'::pg_catalog.regclass, c.oid
+    FROM pg_catalog.pg_collation AS c
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) c.collnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid
+    FROM relation AS r
+    WHERE r.relkind OPERATOR(pg_catalog.=) 'S' AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d
+        WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid
+          AND d.deptype OPERATOR(pg_catalog.=) 'i'
+          AND NOT EXISTS (SELECT FROM kept WHERE kept.oid OPERATOR(pg_catalog.=) d.refobjid))
+),
+seed (classid, objid) AS (
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, kept.oid FROM kept
+    UNION
+    SELECT p.classid, p.objid
+    FROM part AS p
+    WHERE NOT EXISTS (SELECT FROM outside AS o WHERE o.classid OPERATOR(pg_catalog.=) p.classid AND o.objid OPERATOR(pg_catalog.=) p.objid)
+    UNION
+    SELECT e.classid, e.objid
+    FROM everything AS e
+    WHERE $2::boolean
+      AND NOT EXISTS (SELECT FROM member AS m WHERE m.classid OPERATOR(pg_catalog.=) e.classid AND m.objid OPERATOR(pg_catalog.=) e.objid)
+),
+-- All that the seed needs.  Between relations nothing is followed here: a parent,
+-- a sequence's owner or a referenced table come only when they are chosen.
+needed (classid, objid) AS (
+    SELECT s.classid, s.objid FROM seed AS s
+    UNION
+    SELECT step.classid, step.objid
+    FROM needed AS n
+    CROSS JOIN LATERAL (
+        SELECT d.refclassid, d.refobjid
+        FROM pg_catalog.pg_depend AS d
+        WHERE d.classid OPERATOR(pg_catalog.=) n.classid AND d.objid OPERATOR(pg_catalog.=) n.objid
+          AND (d.deptype OPERATOR(pg_catalog.=) 'e'
+               OR d.deptype OPERATOR(pg_catalog.=) ANY ('{n,a,i}'::"char"[])
+                  AND (d.refobjid OPERATOR(pg_catalog.>=) 16384
+                       OR d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass)
+                  AND NOT (n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass)
+                  AND NOT EXISTS (
+                    SELECT FROM pg_catalog.pg_depend AS m
+                    WHERE m.classid OPERATOR(pg_catalog.=) n.classid AND m.objid OPERATOR(pg_catalog.=) n.objid AND m.deptype OPERATOR(pg_catalog.=) 'e'))
+        UNION ALL
+        SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, a.oid
+        FROM pg_catalog.pg_attrdef AS a
+        WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND a.adrelid OPERATOR(pg_catalog.=) n.objid
+        UNION ALL
+        SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid
+        FROM pg_catalog.pg_rewrite AS w
+        WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+          AND w.ev_class OPERATOR(pg_catalog.=) n.objid AND w.rulename OPERATOR(pg_catalog.=) '_RETURN'
+        UNION ALL
+        SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid
+        FROM pg_catalog.pg_constraint AS k
+        WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass AND k.contypid OPERATOR(pg_catalog.=) n.objid
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, t.typrelid
+        FROM pg_catalog.pg_type AS t
+        WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+          AND t.oid OPERATOR(pg_catalog.=) n.objid AND t.typrelid OPERATOR(pg_catalog.<>) 0
+    ) AS step (classid, objid)
+    WHERE NOT $2::boolean
+),
+listed (classid, objid) AS (
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_namespace AS s ON s.oid OPERATOR(pg_catalog.=) n.objid
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+      AND s.oid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT schema.oid FROM schema))
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) n.objid
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+      AND e.oid OPERATOR(pg_catalog.>=) 16384 AND e.extname OPERATOR(pg_catalog.<>) 'scry_backfill'
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) n.objid
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,S,i,I}'::"char"[])
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_constraint AS k
+        WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{i,I}'::"char"[]) AND k.conindid OPERATOR(pg_catalog.=) r.oid
+          AND k.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}'::"char"[]))
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
+    LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.typrelid
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+      AND (t.typtype OPERATOR(pg_catalog.=) ANY ('{e,d,r}'::"char"[]) OR t.typtype OPERATOR(pg_catalog.=) 'c' AND c.relkind OPERATOR(pg_catalog.=) 'c')
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) p.pronamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d
+        WHERE d.classid OPERATOR(pg_catalog.=) n.classid AND d.objid OPERATOR(pg_catalog.=) n.objid AND d.deptype OPERATOR(pg_catalog.=) 'i'
+          AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass)
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_collation AS c ON c.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) c.collnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_collation'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    LEFT JOIN pg_catalog.pg_constraint AS k
+      ON n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) n.objid
+    LEFT JOIN pg_catalog.pg_rewrite AS w
+      ON n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND w.oid OPERATOR(pg_catalog.=) n.objid
+    LEFT JOIN pg_catalog.pg_trigger AS t
+      ON n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) n.objid
+    WHERE k.conrelid OPERATOR(pg_catalog.<>) 0 OR w.rulename OPERATOR(pg_catalog.<>) '_RETURN' OR NOT t.tgisinternal
+       OR n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass
+       OR n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass
+),
+left_out (classid, objid, reason) AS (
+    SELECT o.classid, o.objid,
+           CASE WHEN o.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+                THEN 'it refers to ' ELSE 'it uses ' END
+           OPERATOR(pg_catalog.||)
+           pg_catalog.string_agg(pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, o.relid, 0),
+                                 ', ' ORDER BY o.relid)
+           OPERATOR(pg_catalog.||) ', which is not selected'
+    FROM outside AS o
+    GROUP BY o.classid, o.objid
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, b.oid, 'it reads tables that are not selected'
+    FROM blind AS b
+    WHERE $2::boolean OR EXISTS (SELECT FROM sighted AS s WHERE s.oid OPERATOR(pg_catalog.=) b.oid)
+    UNION ALL
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid,
+           CASE WHEN r.relkind OPERATOR(pg_catalog.=) 'f' THEN 'foreign tables are not copied'
+                ELSE 'unlogged tables and sequences leave nothing in the WAL' END
+    FROM relation AS r
+    WHERE (r.relkind OPERATOR(pg_catalog.=) 'f' OR r.relpersistence OPERATOR(pg_catalog.=) 'u' AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,S}'::"char"[]))
+      AND ($2::boolean OR r.oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[]))
+    UNION ALL
+    SELECT u.classid, u.objid, u.reason
+    FROM (
+        SELECT 'pg_catalog.pg_publication'::pg_catalog.regclass::pg_catalog.oid, p.oid,
+               'publications are not copied'
+        FROM pg_catalog.pg_publication AS p
+        UNION ALL
+        SELECT 'pg_catalog.pg_subscription'::pg_catalog.regclass, p.oid, 'subscriptions are not copied'
+        FROM pg_catalog.pg_subscription AS p
+        JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) p.subdbid AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+        UNION ALL
+        SELECT 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, w.oid,
+               'foreign-data wrappers are not copied'
+        FROM pg_catalog.pg_foreign_data_wrapper AS w
+        UNION ALL
+        SELECT 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, s.oid, 'foreign servers are not copied'
+        FROM pg_catalog.pg_foreign_server AS s
+        UNION ALL
+        SELECT 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, e.oid, 'event triggers are not copied'
+        FROM pg_catalog.pg_event_trigger AS e
+        UNION ALL
+        SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid,
+               'the shadow keeps its own tables under this name'
+        FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'scry_shadow'
+        UNION ALL
+        SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 'base types are not copied'
+        FROM pg_catalog.pg_type AS t
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
+        WHERE t.typtype OPERATOR(pg_catalog.=) 'b' AND t.oid OPERATOR(pg_catalog.>=) 16384
+          AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_type AS e WHERE e.oid OPERATOR(pg_catalog.=) t.typelem AND e.typarray OPERATOR(pg_catalog.=) t.oid)
+        UNION ALL
+        SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid, 'operators are not copied'
+        FROM pg_catalog.pg_operator AS o
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, o.oid, 'operator families are not copied'
+        FROM pg_catalog.pg_opfamily AS o
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.opfnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, o.oid, 'operator classes are not copied'
+        FROM pg_catalog.pg_opclass AS o
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.opcnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, c.oid, 'casts are not copied'
+        FROM pg_catalog.pg_cast AS c
+        WHERE c.oid OPERATOR(pg_catalog.>=) 16384
+          AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend AS d
+            WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'i')
+        UNION ALL
+        SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, c.oid, 'conversions are not copied'
+        FROM pg_catalog.pg_conversion AS c
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) c.connamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, l.oid, 'languages outside an extension are not copied'
+        FROM pg_catalog.pg_language AS l
+        WHERE l.oid OPERATOR(pg_catalog.>=) 16384
+        UNION ALL
+        SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
+        FROM pg_catalog.pg_ts_config AS t
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.cfgnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
+        FROM pg_catalog.pg_ts_dict AS t
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.dictnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
+        FROM pg_catalog.pg_ts_parser AS t
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.prsnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_ts_template'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
+        FROM pg_catalog.pg_ts_template AS t
+        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.tmplnamespace
+        UNION ALL
+        SELECT 'pg_catalog.pg_transform'::pg_catalog.regclass, t.oid, 'transforms are not copied'
+        FROM pg_catalog.pg_transform AS t
+        WHERE t.oid OPERATOR(pg_catalog.>=) 16384
+        UNION ALL
+        SELECT 'pg_catalog.pg_am'::pg_catalog.regclass, a.oid, 'access methods outside an extension are not copied'
+        FROM pg_catalog.pg_am AS a
+        WHERE a.oid OPERATOR(pg_catalog.>=) 16384
+    ) AS u (classid, objid, reason)
+    WHERE $2::boolean
+      AND NOT EXISTS (SELECT FROM member AS m WHERE m.classid OPERATOR(pg_catalog.=) u.classid AND m.objid OPERATOR(pg_catalog.=) u.objid)
+)
+SELECT l.classid, l.objid,
+       CASE WHEN EXISTS (SELECT FROM seed AS s WHERE s.classid OPERATOR(pg_catalog.=) l.classid AND s.objid OPERATOR(pg_catalog.=) l.objid)
+            THEN 'selected' ELSE 'needed' END::pg_catalog.text AS standing,
+       NULL::pg_catalog.text AS object,
+       NULL::pg_catalog.text AS reason
+FROM listed AS l
+UNION ALL
+SELECT o.classid, o.objid, 'left_out',
+       pg_catalog.pg_describe_object(o.classid, o.objid, 0),
+       o.reason
+FROM left_out AS o
+UNION ALL
+SELECT 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass, 0, 'left_out',
+       pg_catalog.concat(pg_catalog.count(*), ' large objects'),
+       'large objects leave nothing in logical decoding'
+FROM pg_catalog.pg_largeobject_metadata AS l
+WHERE $2::boolean
+HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0
+ORDER BY 1, 2, 3, 5

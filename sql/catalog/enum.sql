@@ -1,0 +1,15 @@
+-- Enum types, labels in their order.
+SELECT pg_catalog.jsonb_build_object(
+    'oid', t.oid::bigint,
+    'schema', n.nspname,
+    'name', t.typname,
+    'labels', COALESCE((
+        SELECT pg_catalog.jsonb_agg(e.enumlabel ORDER BY e.enumsortorder)
+        FROM pg_catalog.pg_enum AS e
+        WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.jsonb),
+    'comment', pg_catalog.obj_description(t.oid, 'pg_type')) AS entry
+FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
+JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) want.oid
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
+WHERE t.typtype OPERATOR(pg_catalog.=) 'e'
+ORDER BY n.nspname, t.typname
