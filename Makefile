@@ -1,0 +1,71 @@
+# scry-backfill: what people and CI call. Each target says what it does; the
+# work is done by cargo, cargo-pgrx and the programs of scry_testkit.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The server to build against: PostgreSQL 15 where Debian puts it, else the one in PATH.
+PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
+export PG_CONFIG
+
+# How long the load of `make demo` runs once the shadow follows.
+DEMO_SECONDS ?= 30
+export DEMO_SECONDS
+
+# Everything `make test` and `make demo` build is built in this one profile,
+# from this one selection of packages, so that nothing is built twice.
+PROFILE := e2e
+PACKAGES := --workspace --exclude scry_backfill_ext
+PG_FEATURE = pg$(shell $(PG_CONFIG) --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
+EXT_FEATURES = --no-default-features --features $(PG_FEATURE)
+
+# Tests that start clusters at the same time.
+TEST_THREADS ?= 2
+
+.PHONY: help deps build ext ext-stage demo test check unit in-server e2e install bench fmt lint
+
+help: ## lists the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
+
+deps: ## installs what is missing: PostgreSQL 15 and its headers, libclang, cargo-pgrx
+	@.ci/deps
+
+demo: deps ext-stage build ## source and shadow with a live load, compared at the end
+	@target/$(PROFILE)/scry_demo
+
+test: lint ext-stage build unit e2e ## everything: format, lints, unit, in-server and end-to-end tests
+
+build: ## builds sender, platform, test kit and all tests
+	cargo build --profile $(PROFILE) $(PACKAGES) --all-targets
+
+ext: ## builds the extension
+	cargo build --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
+
+ext-stage: ## packs the extension below target/stage, where tests and demo take it from
+	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --out-dir target/stage
+
+unit: ## tests that need no server of their own
+	cargo test --profile $(PROFILE) $(PACKAGES) -- --skip e2e::
+
+in-server: ## regression SQL inside a server with the extension preloaded
+	.ci/e2e e2e::in_server
+
+e2e: ## in-server and end-to-end tests; T=name runs those whose name contains it
+	.ci/e2e $(T)
+
+install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's directories
+	cargo pgrx install -p scry_backfill_ext --release --pg-config $(PG_CONFIG) $(EXT_FEATURES)
+	cargo build --release -p scry_sender -p scry_platform
+	install -m 755 target/release/scry_sender target/release/scry_platform "$$($(PG_CONFIG) --bindir)"
+
+bench: ## decoding beside pg_recvlogical, and a source's latencies with and without a job
+	bench/run
+
+fmt: ## formats the code
+	cargo fmt --all
+
+lint: ## checks the format, and clippy for all crates, warnings being errors
+	cargo fmt --all --check
+	cargo clippy --profile $(PROFILE) $(PACKAGES) --all-targets -- -D warnings
+	cargo clippy --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES) -- -D warnings
