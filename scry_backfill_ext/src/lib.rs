@@ -6,8 +6,20 @@
 //! ```
 #![deny(unsafe_code, ffi_unwind_calls)]
 
+mod guc;
 #[allow(unsafe_code, ffi_unwind_calls)]
 mod pg;
 mod worker;
 
 ::pgrx::pg_module_magic!(name, version);
+
+/// Called when the library is loaded: by the postmaster if it stands in
+/// `shared_preload_libraries`, else by the session that first needs it.
+#[::pgrx::pg_guard]
+#[allow(non_snake_case)]
+pub extern "C-unwind" fn _PG_init() {
+    guc::define();
+    if pg::server::preloading() {
+        pg::shared::request();
+    }
+}

@@ -6,5 +6,8 @@
 //! turn C's errors into Rust panics at the border (`pg_guard_ffi_boundary`).
 //! `SAFETY.md` says why each exception is sound.
 
+pub mod child;
+pub mod guc_hook;
 pub mod latch;
+pub mod server;
 pub mod shared;
