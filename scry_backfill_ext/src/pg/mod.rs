@@ -7,7 +7,10 @@
 //! `SAFETY.md` says why each exception is sound.
 
 pub mod child;
+pub mod databases;
 pub mod guc_hook;
 pub mod latch;
+pub mod peer;
 pub mod server;
 pub mod shared;
+pub mod xact;
