@@ -6,8 +6,22 @@
 //! turn C's errors into Rust panics at the border (`pg_guard_ffi_boundary`).
 //! `SAFETY.md` says why each exception is sound.
 
+pub mod callbacks;
 pub mod child;
+mod compat;
+pub mod decoding;
+pub mod dsm;
+mod ffi;
+pub mod entry;
 pub mod guc_hook;
+pub mod invalidation;
 pub mod latch;
+
+pub mod relation;
+pub mod row;
+pub mod scan;
 pub mod server;
 pub mod shared;
+pub mod snapshot;
+pub mod wal;
+pub mod worker;
