@@ -19,6 +19,8 @@ PROFILE := e2e
 PACKAGES := --workspace --exclude scry_backfill_ext
 PG_FEATURE = pg$(shell $(PG_CONFIG) --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
 EXT_FEATURES = --no-default-features --features $(PG_FEATURE)
+# The flag cargo-pgrx builds with: the same here, so that cargo sees one build.
+EXT_CONFIG := --config 'target."cfg(all(target_family = \"unix\", not(target_os = \"macos\")))".rustflags = ["-C", "link-arg=-Wl,--no-gc-sections"]'
 
 # Tests that start clusters at the same time.
 TEST_THREADS ?= 2
@@ -40,7 +42,7 @@ build: ## builds sender, platform, test kit and all tests
 	cargo build --profile $(PROFILE) $(PACKAGES) --all-targets
 
 ext: ## builds the extension
-	cargo build --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
+	cargo $(EXT_CONFIG) build --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
 
 ext-stage: ## packs the extension below target/stage, where tests and demo take it from
 	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --out-dir target/stage
@@ -68,4 +70,4 @@ fmt: ## formats the code
 lint: ## checks the format, and clippy for all crates, warnings being errors
 	cargo fmt --all --check
 	cargo clippy --profile $(PROFILE) $(PACKAGES) --all-targets -- -D warnings
-	cargo clippy --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES) -- -D warnings
+	cargo $(EXT_CONFIG) clippy --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES) -- -D warnings

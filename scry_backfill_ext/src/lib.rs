@@ -6,7 +6,11 @@
 //! ```
 #![deny(unsafe_code, ffi_unwind_calls)]
 
+mod batch;
+mod confirm;
+mod decode;
 mod guc;
+mod handoff;
 #[allow(unsafe_code, ffi_unwind_calls)]
 mod pg;
 mod worker;

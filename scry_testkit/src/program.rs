@@ -184,3 +184,38 @@ pub fn tail(path: &Path, lines: usize) -> String {
 fn read_lossy(path: &Path) -> String {
     std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
+
+/// The processes named `name` that descend from process `ancestor`: the
+/// sender that a server's launcher started, say.
+pub fn descendants_named(ancestor: u32, name: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| comm(*pid).is_some_and(|comm| comm == name) && descends(*pid, ancestor)).collect()
+}
+
+/// Sends a signal to a process that this one did not start itself.
+pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(pid as i32), signal).with_context(|| format!("send {signal} to process {pid}"))
+}
+
+fn comm(pid: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|text| text.trim_end().to_owned())
+}
+
+fn descends(mut pid: u32, ancestor: u32) -> bool {
+    while pid > 1 {
+        if pid == ancestor {
+            return true;
+        }
+        match parent(pid) {
+            Some(next) => pid = next,
+            None => return false,
+        }
+    }
+    false
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).and_then(|rest| rest.trim().parse().ok())
+}

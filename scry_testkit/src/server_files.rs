@@ -30,7 +30,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 /// The programs that are put beside the server's binaries.
-const PROGRAMS: [&str; 2] = ["scry_sender", "scry_platform"];
+const PROGRAMS: [&str; 3] = ["scry_sender", "scry_platform", "scry_poke"];
 
 /// The extension's name.
 const EXTENSION: &str = "scry_backfill";

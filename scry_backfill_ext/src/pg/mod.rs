@@ -6,11 +6,24 @@
 //! turn C's errors into Rust panics at the border (`pg_guard_ffi_boundary`).
 //! `SAFETY.md` says why each exception is sound.
 
+pub mod callbacks;
 pub mod child;
+mod compat;
 pub mod databases;
+pub mod decoding;
+pub mod dsm;
+pub mod entry;
+mod ffi;
 pub mod guc_hook;
+pub mod invalidation;
 pub mod latch;
 pub mod peer;
+pub mod relation;
+pub mod row;
+pub mod scan;
 pub mod server;
 pub mod shared;
+pub mod snapshot;
+pub mod wal;
+pub mod worker;
 pub mod xact;

@@ -1,0 +1,112 @@
+//! Changes, collected until they are worth a system call.
+//!
+//! One buffer, reused: [`scry_wire::message::change`] writes into it behind
+//! room for a frame's header; [`Batch::frames`] cuts it into frames. A batch
+//! is closed when it is large enough, or when the stream is idle.
+
+use scry_wire::frame::{self, Tag};
+use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX};
+
+/// Bytes after which a batch is handed on: large enough that system calls and
+/// checksums do not count, small enough to stay in the processor's cache.
+pub const BATCH_BYTES: usize = 128 << 10;
+
+/// Room that is kept for the next batch; a larger one is given back.
+const KEEP_BYTES: usize = 4 << 20;
+
+/// A run of changes.
+pub struct Batch {
+    buf: Vec<u8>,
+    rows: u32,
+    tag: Tag,
+}
+
+impl Batch {
+    /// An empty batch of frames with this tag.
+    pub fn new(tag: Tag) -> Self {
+        let mut buf = Vec::with_capacity(2 * BATCH_BYTES);
+        buf.resize(FRAME_HEADER_LEN, 0);
+        Batch { buf, rows: 0, tag }
+    }
+
+    /// Where changes are appended.
+    pub fn buf(&mut self) -> &mut Vec<u8> {
+        &mut self.buf
+    }
+
+    /// Counts a row.
+    pub fn count_row(&mut self) {
+        self.rows += 1;
+    }
+
+    /// Bytes of payload.
+    pub fn len(&self) -> usize {
+        self.buf.len() - FRAME_HEADER_LEN
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it is time to hand it on.
+    pub fn is_full(&self) -> bool {
+        self.len() >= BATCH_BYTES
+    }
+
+    /// Rows counted since it was last emptied.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Hands each frame of the batch to `send` and empties it. `open`: the
+    /// last message is not complete and goes on in the next frame.
+    pub fn drain(&mut self, open: bool, mut send: impl FnMut(&[u8])) {
+        if self.is_empty() {
+            return;
+        }
+        if self.len() <= FRAME_PAYLOAD_MAX {
+            frame::seal(&mut self.buf, self.tag, open, self.rows);
+            send(&self.buf);
+        } else {
+            self.drain_pieces(open, &mut send);
+        }
+        self.rows = 0;
+        if self.buf.capacity() > KEEP_BYTES {
+            self.buf = Vec::with_capacity(2 * BATCH_BYTES);
+            self.buf.resize(FRAME_HEADER_LEN, 0);
+        }
+        self.buf.truncate(FRAME_HEADER_LEN);
+    }
+
+    fn drain_pieces(&self, open: bool, send: &mut impl FnMut(&[u8])) {
+        let payload = self.buf.get(FRAME_HEADER_LEN..).unwrap_or_default();
+        let last = payload.len().div_ceil(FRAME_PAYLOAD_MAX) - 1;
+        let mut piece = Vec::with_capacity(FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX);
+        for (i, part) in payload.chunks(FRAME_PAYLOAD_MAX).enumerate() {
+            piece.clear();
+            piece.resize(FRAME_HEADER_LEN, 0);
+            piece.extend_from_slice(part);
+            let rows = if i == 0 { self.rows } else { 0 };
+            frame::seal(&mut piece, self.tag, open || i < last, rows);
+            send(&piece);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_a_large_batch_into_continued_frames() {
+        let mut batch = Batch::new(Tag::Rows);
+        batch.buf().extend(std::iter::repeat_n(7, FRAME_PAYLOAD_MAX * 2 + 5));
+        batch.count_row();
+        let mut frames = Vec::new();
+        batch.drain(false, |frame| frames.push(frame.to_vec()));
+        assert_eq!(frames.len(), 3);
+        assert!(batch.is_empty());
+        assert_eq!(frames.iter().map(|f| f[5]).collect::<Vec<_>>(), [1, 1, 0]);
+    }
+}

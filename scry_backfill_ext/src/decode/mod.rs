@@ -1,0 +1,4 @@
+//! From decoded changes to the messages of a batch.
+
+pub mod relation_cache;
+pub mod seen;

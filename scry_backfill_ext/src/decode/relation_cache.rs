@@ -1,0 +1,125 @@
+//! The relations that changes have named, as the stream writes them.
+//!
+//! An entry is made when a relation's first change is decoded, and made again
+//! when the server says that the relation's definition may have changed
+//! ([`crate::pg::invalidation`]). Its description is sent before the first
+//! change and again only if it differs from the one sent last.
+
+use std::collections::HashMap;
+
+use scry_wire::message::{Relation, ReplicaIdentity};
+
+use super::seen::SeenBy;
+use crate::pg::invalidation;
+use crate::pg::relation::RelationRef;
+use crate::pg::row::{RowEncoder, Toast};
+
+/// The tables of a job: what the stream brings.
+#[derive(Debug, Clone, Default)]
+pub struct Followed {
+    tables: HashMap<u32, Option<SeenBy>>,
+}
+
+impl Followed {
+    /// Adds a table; `seen_by` when it was copied under a snapshot later than the slot's.
+    pub fn add(&mut self, relid: u32, seen_by: Option<SeenBy>) {
+        self.tables.insert(relid, seen_by);
+    }
+
+    /// How many tables there are.
+    pub fn len(&self) -> usize {
+        self.tables.len()
+    }
+}
+
+/// A followed relation.
+pub struct Entry {
+    /// As it is written.
+    pub description: Relation,
+    /// Writes its rows.
+    pub encoder: RowEncoder,
+    /// What the copy's snapshot saw, if it was not the slot's own.
+    pub seen_by: Option<SeenBy>,
+    /// The description stands in the stream of this connection.
+    pub announced: bool,
+}
+
+enum Cached {
+    Followed(Box<Entry>),
+    Ignored,
+}
+
+/// What the cache knows, by oid.
+pub struct RelationCache {
+    followed: Followed,
+    entries: HashMap<u32, Cached>,
+    /// What stands in the stream of this connection.
+    announced: HashMap<u32, Relation>,
+}
+
+impl RelationCache {
+    /// A cache for the tables of a job.
+    pub fn new(followed: Followed) -> Self {
+        invalidation::listen();
+        RelationCache { followed, entries: HashMap::new(), announced: HashMap::new() }
+    }
+
+    /// The entry of `relation`, `None` when the job does not follow it.
+    pub fn get(&mut self, relation: &RelationRef<'_>) -> Option<&mut Entry> {
+        if invalidation::pending() {
+            self.forget_invalidated();
+        }
+        let relid = relation.relid();
+        if !self.entries.contains_key(&relid) {
+            let made = self.make(relation);
+            self.entries.insert(relid, made);
+        }
+        match self.entries.get_mut(&relid) {
+            Some(Cached::Followed(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// Whether the job follows the relation.
+    pub fn follows(&self, relid: u32) -> bool {
+        self.followed.tables.contains_key(&relid)
+    }
+
+    /// What the copy's snapshot of a table saw, if it was not the slot's own.
+    pub fn seen_by(&self, relid: u32) -> Option<&SeenBy> {
+        self.followed.tables.get(&relid)?.as_ref()
+    }
+
+    /// Notes that a relation's description stands in the stream.
+    pub fn announce(&mut self, relid: u32) {
+        if let Some(Cached::Followed(entry)) = self.entries.get_mut(&relid) {
+            entry.announced = true;
+            self.announced.insert(relid, entry.description.clone());
+        }
+    }
+
+    fn make(&self, relation: &RelationRef<'_>) -> Cached {
+        let Some(seen_by) = self.followed.tables.get(&relation.relid()) else { return Cached::Ignored };
+        let (description, encoder) = relation.describe(Toast::Unchanged);
+        let announced = self.announced.get(&description.relid) == Some(&description);
+        Cached::Followed(Box::new(Entry { description, encoder, seen_by: seen_by.clone(), announced }))
+    }
+
+    fn forget_invalidated(&mut self) {
+        match invalidation::take() {
+            invalidation::Invalidated::All => self.entries.clear(),
+            invalidation::Invalidated::Some(relids) => {
+                for relid in relids {
+                    self.entries.remove(&relid);
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// Whether old rows are whole rows.
+    pub fn is_full(&self) -> bool {
+        self.description.replica_identity == ReplicaIdentity::Full
+    }
+}

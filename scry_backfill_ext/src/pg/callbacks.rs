@@ -1,0 +1,215 @@
+//! The output plugin's callbacks, handed on to a [`Sink`].
+//!
+//! The server calls C functions; this turns them into calls of a Rust trait
+//! with safe arguments. `decode` implements the trait; `pg` knows nothing of
+//! it. One sink a process, installed while a [`super::decoding::Decoder`] runs.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use pgrx::{pg_guard, pg_sys};
+use scry_wire::Lsn;
+
+use super::compat;
+use super::relation::{RelationRef, TupleRef};
+
+/// A transaction that is being given out, in commit order.
+#[derive(Debug, Clone, Copy)]
+pub struct Transaction {
+    /// The top-level transaction's id, 64 bits wide.
+    pub xid: u64,
+    /// Where its commit record begins.
+    pub commit_lsn: Lsn,
+    /// Where its commit record ends.
+    pub end_lsn: Lsn,
+    /// When it was committed (`TimestampTz`).
+    pub commit_time: i64,
+}
+
+/// A change of a row.
+pub enum RowChange<'a> {
+    /// The row is new.
+    Insert(TupleRef<'a>),
+    /// The row has changed; `old` as far as the replica identity gives it.
+    Update {
+        /// Old key or row.
+        old: Option<TupleRef<'a>>,
+        /// New row.
+        new: TupleRef<'a>,
+    },
+    /// The row is gone; `None` when there is no replica identity.
+    Delete(Option<TupleRef<'a>>),
+}
+
+/// What takes decoded changes.
+pub trait Sink {
+    /// A transaction begins. Answers whether its changes are wanted.
+    fn begin(&mut self, transaction: &Transaction);
+    /// A row has changed.
+    fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>);
+    /// Tables have been truncated.
+    fn truncate(&mut self, transaction: &Transaction, relids: &[u32], cascade: bool, restart: bool);
+    /// The transaction ends.
+    fn commit(&mut self, transaction: &Transaction);
+    /// All WAL has been read, up to `end`: wait for more. `false` ends the reading.
+    fn wait_for_wal(&mut self, end: Lsn) -> bool;
+}
+
+type SinkPtr = NonNull<dyn Sink>;
+
+thread_local! {
+    static SINK: Cell<Option<SinkPtr>> = const { Cell::new(None) };
+}
+
+/// Installs `sink` while `work` runs.
+pub fn with_sink<R>(sink: &mut (dyn Sink + 'static), work: impl FnOnce() -> R) -> R {
+    struct Restore(Option<SinkPtr>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SINK.set(self.0);
+        }
+    }
+    let _restore = Restore(SINK.replace(Some(NonNull::from(sink))));
+    work()
+}
+
+fn sink<'a>() -> &'a mut dyn Sink {
+    let Some(mut sink) = SINK.get() else {
+        pgrx::error!("logical decoding of scry_backfill is run by its own worker only")
+    };
+    // SAFETY: `with_sink` keeps the exclusive borrow alive while the server
+    // runs; callbacks do not nest.
+    unsafe { sink.as_mut() }
+}
+
+/// Called by the WAL reader at the end of the WAL.
+pub fn wait_for_wal(end: Lsn) -> bool {
+    sink().wait_for_wal(end)
+}
+
+/// The library's output plugin (`_PG_output_plugin_init`, output_plugin.h).
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn _PG_output_plugin_init(callbacks: *mut pg_sys::OutputPluginCallbacks) {
+    // SAFETY: the server passes a zeroed struct of its own.
+    let callbacks = unsafe { &mut *callbacks };
+    callbacks.startup_cb = Some(startup);
+    callbacks.begin_cb = Some(begin);
+    callbacks.change_cb = Some(change);
+    callbacks.truncate_cb = Some(truncate);
+    callbacks.commit_cb = Some(commit);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn startup(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    options: *mut pg_sys::OutputPluginOptions,
+    _is_init: bool,
+) {
+    // SAFETY: the server's own struct.
+    unsafe {
+        (*options).output_type = pg_sys::OutputPluginOutputType::OUTPUT_PLUGIN_BINARY_OUTPUT;
+        (*options).receive_rewrites = false;
+    }
+}
+
+unsafe fn transaction(txn: *const pg_sys::ReorderBufferTXN) -> Transaction {
+    // SAFETY: given by the server for the time of the callback.
+    let txn = unsafe { &*txn };
+    Transaction {
+        xid: full_xid(txn.xid.into_inner()),
+        commit_lsn: Lsn(txn.final_lsn),
+        end_lsn: Lsn(txn.end_lsn),
+        // SAFETY: at commit the union holds the commit time.
+        commit_time: unsafe { txn.xact_time.commit_time },
+    }
+}
+
+/// A recent transaction id with its epoch (transam.h, `FullTransactionId`).
+pub fn full_xid(xid: u32) -> u64 {
+    // SAFETY: reads shared memory under its own lock.
+    let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+    let epoch = (next >> 32) - u64::from(xid > next as u32 && next >> 32 > 0);
+    epoch << 32 | u64::from(xid)
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn begin(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+) {
+    // SAFETY: as `transaction`.
+    let transaction = unsafe { transaction(txn) };
+    CURRENT.set(Some(transaction));
+    sink().begin(&transaction);
+}
+
+thread_local! {
+    /// The transaction between begin and commit: computed once, not per change.
+    static CURRENT: Cell<Option<Transaction>> = const { Cell::new(None) };
+}
+
+unsafe fn current(txn: *const pg_sys::ReorderBufferTXN) -> Transaction {
+    match CURRENT.get() {
+        Some(transaction) => transaction,
+        // SAFETY: as `transaction`.
+        None => unsafe { transaction(txn) },
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn change(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+    relation: pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    use pg_sys::ReorderBufferChangeType as Type;
+    // SAFETY: relation and change are the server's, valid during the callback.
+    unsafe {
+        let transaction = current(txn);
+        let relation = RelationRef::new(relation);
+        let (old, new) = compat::change_tuples(change);
+        let (old, new) = (TupleRef::new(old), TupleRef::new(new));
+        let change = match ((*change).action, new) {
+            (Type::REORDER_BUFFER_CHANGE_INSERT, Some(new)) => RowChange::Insert(new),
+            (Type::REORDER_BUFFER_CHANGE_UPDATE, Some(new)) => RowChange::Update { old, new },
+            (Type::REORDER_BUFFER_CHANGE_DELETE, _) => RowChange::Delete(old),
+            _ => pgrx::error!("unexpected change of relation {} in the WAL", relation.relid()),
+        };
+        sink().change(&transaction, &relation, change);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn truncate(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+    count: c_int_alias,
+    relations: *mut pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    // SAFETY: the server passes `count` open relations.
+    unsafe {
+        let transaction = current(txn);
+        let relations = std::slice::from_raw_parts(relations, count as usize);
+        let relids: Vec<u32> = relations.iter().map(|r| RelationRef::new(*r).relid()).collect();
+        let truncate = (*change).data.truncate;
+        sink().truncate(&transaction, &relids, truncate.cascade, truncate.restart_seqs);
+    }
+}
+
+#[allow(non_camel_case_types)]
+type c_int_alias = std::ffi::c_int;
+
+#[pg_guard]
+unsafe extern "C-unwind" fn commit(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+    _commit_lsn: pg_sys::XLogRecPtr,
+) {
+    // SAFETY: as `transaction`.
+    let transaction = unsafe { transaction(txn) };
+    CURRENT.set(None);
+    sink().commit(&transaction);
+}

@@ -1,0 +1,111 @@
+//! Everything that differs between server versions: the only `cfg(pgNN)`.
+
+use pgrx::pg_sys;
+
+/// Installs a signal handler (`pqsignal_be` from 18 on).
+///
+/// # Safety
+/// `handler` must be async-signal-safe.
+pub unsafe fn pqsignal(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg17"))]
+        pg_sys::pqsignal(signal, Some(handler));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(signal, Some(handler));
+    }
+}
+
+/// Creates an ephemeral logical slot (17 adds failover and synced).
+///
+/// # Safety
+/// `name` must be a valid C string.
+pub unsafe fn create_slot(name: *const std::ffi::c_char) {
+    let ephemeral = pg_sys::ReplicationSlotPersistency::RS_EPHEMERAL;
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::ReplicationSlotCreate(name, true, ephemeral, false);
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        pg_sys::ReplicationSlotCreate(name, true, ephemeral, false, false, false);
+    }
+}
+
+/// Acquires a slot, or raises ERROR when another process has it (18 adds a
+/// check for invalidation).
+///
+/// # Safety
+/// `name` must be a valid C string.
+pub unsafe fn acquire_slot(name: *const std::ffi::c_char) {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg17"))]
+        pg_sys::ReplicationSlotAcquire(name, true);
+        #[cfg(feature = "pg18")]
+        pg_sys::ReplicationSlotAcquire(name, true, true);
+    }
+}
+
+/// A relation's storage number.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn relation_filenode(relation: pg_sys::Relation) -> u32 {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return (*relation).rd_node.relNode.to_u32();
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return (*relation).rd_locator.relNumber.to_u32();
+    }
+}
+
+/// Whether a slot has been invalidated.
+///
+/// # Safety
+/// `slot` must point into the array of slots.
+pub unsafe fn slot_is_invalid(slot: *const pg_sys::ReplicationSlot) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return (*slot).data.invalidated_at != 0;
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return (*slot).data.invalidated != pg_sys::ReplicationSlotInvalidationCause::RS_INVAL_NONE;
+    }
+}
+
+/// The old and new tuples of a row change (17 drops the buffer around them).
+///
+/// # Safety
+/// `change` must be a row change given to the output plugin.
+pub unsafe fn change_tuples(
+    change: *const pg_sys::ReorderBufferChange,
+) -> (pg_sys::HeapTuple, pg_sys::HeapTuple) {
+    // SAFETY: by contract.
+    unsafe {
+        let tp = &(*change).data.tp;
+        #[cfg(feature = "pg15")]
+        {
+            let of = |buf: *mut pg_sys::ReorderBufferTupleBuf| {
+                if buf.is_null() { std::ptr::null_mut() } else { &raw mut (*buf).tuple }
+            };
+            (of(tp.oldtuple), of(tp.newtuple))
+        }
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        (tp.oldtuple, tp.newtuple)
+    }
+}
+
+/// The attributes of a tuple descriptor (18 keeps them behind the compact ones).
+///
+/// # Safety
+/// `desc` must be valid and `index` below its `natts`.
+pub unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg17"))]
+        return (*desc).attrs.as_ptr().add(index);
+        #[cfg(feature = "pg18")]
+        return pg_sys::TupleDescAttr(desc, index as i32);
+    }
+}

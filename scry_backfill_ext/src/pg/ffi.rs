@@ -1,0 +1,35 @@
+//! Functions of the server that pgrx does not bind.
+
+use std::ffi::{c_char, c_int};
+
+use pgrx::pg_sys;
+
+/// `SnapBuild` (replication/snapbuild.h): opaque.
+pub type SnapBuild = pg_sys::SnapBuild;
+
+unsafe extern "C-unwind" {
+    /// replication/decode.h
+    pub fn LogicalDecodingProcessRecord(
+        ctx: *mut pg_sys::LogicalDecodingContext,
+        record: *mut pg_sys::XLogReaderState,
+    );
+    /// replication/snapbuild.h
+    pub fn SnapBuildExportSnapshot(builder: *mut SnapBuild) -> *const c_char;
+    /// replication/snapbuild.h
+    pub fn SnapBuildClearExportedSnapshot();
+    /// access/xlogutils.h; bound here as a plain symbol, to be passed by pointer
+    #[link_name = "wal_segment_open"]
+    pub fn wal_segment_open_raw(
+        state: *mut pg_sys::XLogReaderState,
+        segno: pg_sys::XLogSegNo,
+        tli: *mut pg_sys::TimeLineID,
+    );
+    /// access/xlogutils.h
+    #[link_name = "wal_segment_close"]
+    pub fn wal_segment_close_raw(state: *mut pg_sys::XLogReaderState);
+    /// replication/logicalproto and friends never call these; the decoding
+    /// context wants them all the same
+    pub fn die(signal: c_int);
+    /// postmaster/interrupt.h
+    pub fn SignalHandlerForConfigReload(signal: c_int);
+}

@@ -1,0 +1,230 @@
+//! Each part killed, stopped and restarted, in mid-copy and in mid-stream, with
+//! writers on: the end is always the same content on both sides.
+
+use super::{PATIENT, SOON, mixed_load, mixed_pair, says, worker_pid};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use scry_testkit::program::{descendants_named, signal_pid};
+use scry_testkit::proxy::{Behaviour, Proxy};
+use scry_testkit::{Lab, Pair, PairOptions, ShadowKind, Shutdown, scenario, wait};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// When the fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Copying,
+    Streaming,
+}
+
+/// What is done to which part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    SenderKilled,
+    SenderFrozen,
+    PlatformKilled,
+    PlatformStopped,
+    PlatformFrozen,
+    ShadowKilled,
+    EmbeddedShadowKilled,
+    SourceRestarted,
+    SourceCrashed,
+    WorkersTerminated,
+}
+
+/// Rows of the table that makes the copy last.
+const BULK_ROWS: u32 = 60_000;
+
+macro_rules! fault_tests {
+    ($($name:ident: $fault:ident while $phase:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            scenario(stringify!($name), |lab| survives(lab, Fault::$fault, Phase::$phase));
+        })*
+    };
+}
+
+fault_tests! {
+    sender_killed_while_copying: SenderKilled while Copying;
+    sender_killed_while_streaming: SenderKilled while Streaming;
+    sender_frozen_while_streaming: SenderFrozen while Streaming;
+    platform_killed_while_copying: PlatformKilled while Copying;
+    platform_killed_while_streaming: PlatformKilled while Streaming;
+    platform_stopped_while_copying: PlatformStopped while Copying;
+    platform_frozen_while_streaming: PlatformFrozen while Streaming;
+    shadow_killed_while_copying: ShadowKilled while Copying;
+    shadow_killed_while_streaming: ShadowKilled while Streaming;
+    embedded_shadow_killed_while_streaming: EmbeddedShadowKilled while Streaming;
+    source_restarted_while_copying: SourceRestarted while Copying;
+    source_restarted_while_streaming: SourceRestarted while Streaming;
+    source_crashed_while_copying: SourceCrashed while Copying;
+    source_crashed_while_streaming: SourceCrashed while Streaming;
+    workers_terminated_while_copying: WorkersTerminated while Copying;
+    workers_terminated_while_streaming: WorkersTerminated while Streaming;
+}
+
+/// The scenario of all of them.
+fn survives(lab: &Lab, fault: Fault, phase: Phase) -> Result<()> {
+    let shadow = match fault {
+        Fault::ShadowKilled => ShadowKind::External,
+        _ => ShadowKind::Embedded,
+    };
+    let mut pair = mixed_pair(lab, &PairOptions { shadow, ..PairOptions::default() })?;
+    pair.sql(&format!(
+        "CREATE TABLE bulk(id int PRIMARY KEY, t text);
+         INSERT INTO bulk SELECT i, md5(i::text) FROM generate_series(1, {BULK_ROWS}) i"
+    ))?;
+    let load = mixed_load(lab, &pair, true)?;
+    if phase == Phase::Copying {
+        throttle(&mut pair, BULK_ROWS / 6)?;
+    }
+    pair.start_job("*")?;
+    match phase {
+        Phase::Copying => wait_until_copying(&pair)?,
+        Phase::Streaming => pair.wait_for_shadow(PATIENT)?,
+    }
+    for _ in 0..2 {
+        inject(&mut pair, fault)?;
+        load.wait_commits(30, SOON).context("the source stood still")?;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    throttle(&mut pair, 0)?;
+    load.wait_commits(30, SOON)?;
+    eprintln!("{}", load.stop()?);
+    pair.assert_equal()?;
+    ensure!(pair.sql("SELECT count(*) FROM pg_replication_slots")? == "1", "a slot was left behind");
+    pair.assert_source_unharmed()
+}
+
+fn throttle(pair: &mut Pair, rows_per_second: u32) -> Result<()> {
+    pair.source.add_conf(&[format!("scry_backfill.max_rows_per_second = {rows_per_second}")])?;
+    pair.source.reload()
+}
+
+/// Waits until rows are on their way and more are to come.
+fn wait_until_copying(pair: &Pair) -> Result<()> {
+    pair.wait_status("the copy to begin", SOON, |row| says(row, "copying"))?;
+    std::thread::sleep(Duration::from_millis(700));
+    let status = pair.status()?;
+    ensure!(status.iter().any(|row| says(row, "copying")), "the copy was over too soon: {status:?}");
+    Ok(())
+}
+
+fn inject(pair: &mut Pair, fault: Fault) -> Result<()> {
+    let frozen = Duration::from_secs(4);
+    match fault {
+        Fault::SenderKilled => signal_pid(managed_sender(pair)?, Signal::SIGKILL),
+        Fault::SenderFrozen => {
+            let pid = managed_sender(pair)?;
+            signal_pid(pid, Signal::SIGSTOP)?;
+            std::thread::sleep(frozen);
+            signal_pid(pid, Signal::SIGCONT)
+        }
+        Fault::PlatformKilled => {
+            pair.platform.program.kill()?;
+            pair.platform.start()
+        }
+        Fault::PlatformStopped => {
+            pair.platform.program.stop()?;
+            pair.platform.start()
+        }
+        Fault::PlatformFrozen => {
+            pair.platform.program.freeze()?;
+            std::thread::sleep(frozen);
+            pair.platform.program.thaw()
+        }
+        Fault::ShadowKilled => {
+            pair.shadow.as_mut().context("no external shadow")?.restart(Shutdown::Immediate)
+        }
+        Fault::EmbeddedShadowKilled => {
+            let old = pair.platform.shadow_postmaster()?;
+            signal_pid(old, Signal::SIGKILL)?;
+            wait::until_true("the shadow to be started again", SOON, || {
+                pair.platform.shadow_client(None)?;
+                Ok(pair.platform.shadow_postmaster()? != old)
+            })
+        }
+        Fault::SourceRestarted => pair.source.restart(Shutdown::Fast),
+        Fault::SourceCrashed => pair.source.restart(Shutdown::Immediate),
+        Fault::WorkersTerminated => {
+            let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type LIKE '%scry%'";
+            ensure!(pair.source.psql("postgres", sql)? != "0", "no worker ran");
+            Ok(())
+        }
+    }
+}
+
+/// The sender that the launcher started.
+fn managed_sender(pair: &Pair) -> Result<u32> {
+    let postmaster = pair.source.postmaster.pid().context("the source does not run")?;
+    wait::until("the sender to run", SOON, || {
+        Ok(descendants_named(postmaster, "scry_sender").first().copied())
+    })
+}
+
+/// A pair whose sender reaches the platform through a proxy.
+fn proxied(lab: &Lab) -> Result<(Pair, Proxy)> {
+    // The platform's port is known only when it is there: a detour, then the
+    // real address by reload.
+    let mut pair = mixed_pair(lab, &PairOptions::default())?;
+    let target = SocketAddr::from(([127, 0, 0, 1], pair.platform.port()));
+    let proxy = Proxy::start(target, lab.seed)?;
+    pair.source.add_conf(&[format!("scry_backfill.endpoint = '{}'", proxy.url())])?;
+    pair.source.restart(Shutdown::Fast)?;
+    Ok((pair, proxy))
+}
+
+#[test]
+fn network_cut_reset_and_slow() {
+    scenario("network", |lab| {
+        let (pair, proxy) = proxied(lab)?;
+        let load = mixed_load(lab, &pair, false)?;
+        pair.start_job("*")?;
+        for behaviour in [Behaviour::Reset, Behaviour::Delay(Duration::from_millis(40)), Behaviour::Blackhole]
+        {
+            proxy.behave(behaviour);
+            load.wait_commits(50, SOON)?;
+            std::thread::sleep(Duration::from_secs(3));
+            proxy.behave(Behaviour::Pass);
+            // What was swallowed silence must be found out by the sender.
+            pair.wait_for_shadow(PATIENT).with_context(|| format!("after {behaviour:?}"))?;
+        }
+        load.stop()?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}
+
+#[test]
+fn flipped_bits_are_never_applied() {
+    scenario("bit_flips", |lab| {
+        let (pair, proxy) = proxied(lab)?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let load = mixed_load(lab, &pair, false)?;
+        proxy.behave(Behaviour::Corrupt(20));
+        std::thread::sleep(Duration::from_secs(6));
+        proxy.behave(Behaviour::Pass);
+        proxy.drop_connections();
+        load.stop()?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}
+
+#[test]
+fn a_terminated_stream_worker_alone_is_started_again() {
+    scenario("stream_worker_terminated", |lab| {
+        let pair = mixed_pair(lab, &PairOptions::default())?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let mut session = pair.source_client()?;
+        let old = worker_pid(&pair, "stream")?;
+        pair.sql(&format!("SELECT pg_terminate_backend({old})"))?;
+        wait::until_true("a new stream worker", SOON, || Ok(worker_pid(&pair, "stream")? != old))?;
+        // Nobody else was touched.
+        session.query_one("SELECT 1", &[])?;
+        pair.sql("UPDATE account SET balance = balance * 2")?;
+        pair.assert_equal()
+    });
+}
