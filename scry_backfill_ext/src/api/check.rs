@@ -26,19 +26,24 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(level: &'static str, object: &str, finding: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    fn new(
+        level: &'static str,
+        object: &str,
+        finding: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
         Finding { level, object: object.to_owned(), finding: finding.into(), remedy: remedy.into() }
     }
 }
 
-type Findings = TableIterator<
-    'static,
-    (name!(level, String), name!(object, String), name!(finding, String), name!(remedy, String)),
->;
-
 /// Lists what stands in the way; no row means nothing does.
 #[pg_extern(sql = false)]
-fn check(tables: &str) -> Findings {
+fn check(
+    tables: &str,
+) -> TableIterator<
+    'static,
+    (name!(level, String), name!(object, String), name!(finding, String), name!(remedy, String)),
+> {
     let mut findings = or_raise(try_check(tables));
     let rank = |level: &str| match level {
         "error" => 0,
@@ -46,9 +51,7 @@ fn check(tables: &str) -> Findings {
         _ => 2,
     };
     findings.sort_by_key(|finding| rank(finding.level));
-    TableIterator::new(
-        findings.into_iter().map(|f| (f.level.to_owned(), f.object, f.finding, f.remedy)),
-    )
+    TableIterator::new(findings.into_iter().map(|f| (f.level.to_owned(), f.object, f.finding, f.remedy)))
 }
 
 fn try_check(list: &str) -> Result<Vec<Finding>, Refusal> {
@@ -148,7 +151,12 @@ fn text_types(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), 
         LIMIT 100";
     let oids: Vec<Oid> = selection.tables.iter().map(|table| Oid::from(table.oid)).collect();
     for (object, column, _) in triples(SQL, &[DatumWithOid::from(oids)])? {
-        findings.push(Finding::new("info", &object, format!("rows are sent as text because of {column}"), ""));
+        findings.push(Finding::new(
+            "info",
+            &object,
+            format!("rows are sent as text because of {column}"),
+            "",
+        ));
     }
     Ok(())
 }

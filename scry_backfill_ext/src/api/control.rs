@@ -87,8 +87,7 @@ fn lock_and_get(name: &str) -> Result<Job, Refusal> {
 
 /// An error: the job is stopped.
 pub fn is_stopped(name: &str) -> Refusal {
-    Refusal::not_ready(format!("job \"{name}\" is stopped"))
-        .hint("Start it with scry_backfill.start().")
+    Refusal::not_ready(format!("job \"{name}\" is stopped")).hint("Start it with scry_backfill.start().")
 }
 
 fn is_finished(name: &str) -> Refusal {

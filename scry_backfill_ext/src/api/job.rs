@@ -78,8 +78,9 @@ impl Job {
         if let Some(job) = Job::find(name)? {
             return Ok(job);
         }
-        let known = Spi::get_one::<Vec<String>>("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job")?
-            .unwrap_or_default();
+        let known =
+            Spi::get_one::<Vec<String>>("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job")?
+                .unwrap_or_default();
         let refusal = Refusal::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("job \"{name}\" does not exist in this database"),
@@ -121,19 +122,19 @@ impl Job {
 /// Takes the job's lock for the rest of the transaction; waits for another
 /// transaction that changes the same job. As superuser.
 pub fn lock(name: &str) -> Result<(), Refusal> {
-    Spi::run_with_args("SELECT pg_catalog.pg_advisory_xact_lock($1, $2)", &[
-        DatumWithOid::from(LOCK_CLASS),
-        DatumWithOid::from(lock_key(name)),
-    ])?;
+    Spi::run_with_args(
+        "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)",
+        &[DatumWithOid::from(LOCK_CLASS), DatumWithOid::from(lock_key(name))],
+    )?;
     Ok(())
 }
 
 /// As [`lock`], without waiting. Returns whether it was got.
 pub fn try_lock(name: &str) -> Result<bool, spi::Error> {
-    Spi::get_one_with_args::<bool>("SELECT pg_catalog.pg_try_advisory_xact_lock($1, $2)", &[
-        DatumWithOid::from(LOCK_CLASS),
-        DatumWithOid::from(lock_key(name)),
-    ])
+    Spi::get_one_with_args::<bool>(
+        "SELECT pg_catalog.pg_try_advisory_xact_lock($1, $2)",
+        &[DatumWithOid::from(LOCK_CLASS), DatumWithOid::from(lock_key(name))],
+    )
     .map(|got| got == Some(true))
 }
 
@@ -187,6 +188,8 @@ mod tests {
         let long = slot_name(4_294_967_295, &"x".repeat(63));
         assert_eq!(long.len(), 63);
         assert_ne!(slot_name(5, "A"), slot_name(5, "_"));
-        assert!(slot_name(5, "Ä b").chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+        assert!(
+            slot_name(5, "Ä b").chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        );
     }
 }

@@ -116,7 +116,10 @@ pub fn parse(text: &str) -> Result<Vec<TablePattern>, Refusal> {
             None => return Ok(patterns),
             Some(',') => {}
             Some(other) => {
-                return Err(syntax(&format!("unexpected character \"{other}\" after \"{}\"", last(&patterns))));
+                return Err(syntax(&format!(
+                    "unexpected character \"{other}\" after \"{}\"",
+                    last(&patterns)
+                )));
             }
         }
     }
@@ -195,7 +198,11 @@ impl Reader {
                     '*' => Piece::Any,
                     '?' => Piece::One,
                     // As the server folds: ASCII letters only in UTF-8.
-                    _ if c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii() && !c.is_whitespace() => {
+                    _ if c.is_ascii_alphanumeric()
+                        || c == '_'
+                        || c == '$'
+                        || !c.is_ascii() && !c.is_whitespace() =>
+                    {
                         Piece::Literal(c.to_ascii_lowercase())
                     }
                     _ => break,
@@ -240,7 +247,8 @@ fn edit_distance(a: &[char], b: &[char]) -> usize {
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut cost = (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let mut cost =
+                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
             if i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x) {
                 cost = cost.min(at(&before, j - 1) + 1);
             }
@@ -261,14 +269,14 @@ mod tests {
 
     #[test]
     fn reads_names_quoted_as_in_sql() {
-        assert_eq!(exact("Orders , shop.users"), [
-            (None, "orders".to_owned()),
-            (Some("shop".to_owned()), "users".to_owned())
-        ]);
-        assert_eq!(exact("\"Order, \"\"Items\"\"\".\"*\""), [(
-            Some("Order, \"Items\"".to_owned()),
-            "*".to_owned()
-        )]);
+        assert_eq!(
+            exact("Orders , shop.users"),
+            [(None, "orders".to_owned()), (Some("shop".to_owned()), "users".to_owned())]
+        );
+        assert_eq!(
+            exact("\"Order, \"\"Items\"\"\".\"*\""),
+            [(Some("Order, \"Items\"".to_owned()), "*".to_owned())]
+        );
     }
 
     #[test]

@@ -104,8 +104,9 @@ fn patterns(name: &str, value: &Value) -> Result<Vec<TablePattern>, Refusal> {
     };
     let given = value.as_array().map_or(1, Vec::len);
     if list.is_empty() || list.len() != given {
-        return Err(Refusal::invalid(format!("option \"{name}\" must be a list of names or globs"))
-            .hint(example()));
+        return Err(
+            Refusal::invalid(format!("option \"{name}\" must be a list of names or globs")).hint(example())
+        );
     }
     let mut patterns = Vec::new();
     for item in list {
@@ -143,7 +144,8 @@ mod tests {
     #[test]
     fn reads_options() {
         let options =
-            JobOptions::from_json(&json!({"keyless": "skip", "exclude": ["audit_*"], "batch_size": 10})).unwrap();
+            JobOptions::from_json(&json!({"keyless": "skip", "exclude": ["audit_*"], "batch_size": 10}))
+                .unwrap();
         assert_eq!(options.keyless, Keyless::Skip);
         assert_eq!((options.exclude.len(), options.batch_size), (1, Some(10)));
     }

@@ -25,7 +25,9 @@ pub fn preloaded() -> Result<(), Refusal> {
     };
     Err(Refusal::not_ready("scry_backfill is not loaded by the server")
         .detail("Its workers and shared memory exist only if the server loads it at start.")
-        .hint(format!("Add this line to postgresql.conf and restart the server: shared_preload_libraries = '{line}'")))
+        .hint(format!(
+            "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '{line}'"
+        )))
 }
 
 /// Streaming needs the WAL to say what changed.
@@ -56,9 +58,8 @@ pub fn endpoint() -> Result<(), Refusal> {
     if endpoint.is_empty() {
         return Err(Refusal::not_ready("scry_backfill.endpoint is not set").hint(HINT));
     }
-    guc::check_endpoint(&endpoint).map_err(|problem| {
-        Refusal::invalid("scry_backfill.endpoint is not valid").detail(problem).hint(HINT)
-    })
+    guc::check_endpoint(&endpoint)
+        .map_err(|problem| Refusal::invalid("scry_backfill.endpoint is not valid").detail(problem).hint(HINT))
 }
 
 /// Text crosses as UTF-8.
@@ -86,13 +87,16 @@ pub fn free_slot(own_slot: &str) -> Result<(), Refusal> {
     if used < most {
         return Ok(());
     }
-    Err(Refusal::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "all replication slots are in use")
-        .detail(format!("max_replication_slots is {most}."))
-        .hint(format!(
-            "Drop a slot that nobody needs (see pg_replication_slots), or add this line to postgresql.conf and \
+    Err(Refusal::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        "all replication slots are in use",
+    )
+    .detail(format!("max_replication_slots is {most}."))
+    .hint(format!(
+        "Drop a slot that nobody needs (see pg_replication_slots), or add this line to postgresql.conf and \
              restart the server: max_replication_slots = {}",
-            most.saturating_add(4)
-        )))
+        most.saturating_add(4)
+    )))
 }
 
 /// Background workers must be free. As superuser.
@@ -123,9 +127,12 @@ pub fn free_place() -> Result<(), Refusal> {
     if JobRef::in_use().count() < JOBS_MAX {
         return Ok(());
     }
-    Err(Refusal::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "this server runs as many jobs as it can")
-        .detail(format!("At most {JOBS_MAX} jobs run at a time."))
-        .hint("Stop another job."))
+    Err(Refusal::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        "this server runs as many jobs as it can",
+    )
+    .detail(format!("At most {JOBS_MAX} jobs run at a time."))
+    .hint("Stop another job."))
 }
 
 fn number(name: &std::ffi::CStr) -> i64 {

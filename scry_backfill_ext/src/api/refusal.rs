@@ -54,7 +54,11 @@ impl Refusal {
 
     /// Message and detail on one line.
     pub fn finding(&self) -> String {
-        if self.detail.is_empty() { self.message.clone() } else { format!("{}: {}", self.message, self.detail) }
+        if self.detail.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.message, self.detail)
+        }
     }
 
     /// The remedy.

@@ -57,7 +57,9 @@ impl Relation {
         let name = self.quoted();
         let (what, hint) = match (self.kind, self.persistence) {
             _ if self.system => ("is a system table", "Every server has its own."),
-            ('v', _) => ("is a view", "Select the tables it reads; views are made on the shadow from the catalog."),
+            ('v', _) => {
+                ("is a view", "Select the tables it reads; views are made on the shadow from the catalog.")
+            }
             ('m', _) => (
                 "is a materialized view",
                 "Select the tables it reads; materialized views are made on the shadow from the catalog.",
@@ -71,8 +73,11 @@ impl Relation {
             _ => return None,
         };
         Some(
-            Refusal::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("cannot shadow {name}: it {what}"))
-                .hint(hint),
+            Refusal::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("cannot shadow {name}: it {what}"),
+            )
+            .hint(hint),
         )
     }
 
@@ -90,7 +95,9 @@ impl Relation {
             return Some(
                 Refusal::new(code, format!("permission denied for table {name}"))
                     .detail("The caller needs SELECT on every table of a job.")
-                    .hint(format!("GRANT SELECT ON {name} to the caller, or have a superuser start the job.")),
+                    .hint(format!(
+                        "GRANT SELECT ON {name} to the caller, or have a superuser start the job."
+                    )),
             );
         }
         if self.row_security {
@@ -131,10 +138,8 @@ pub struct Caller {
 impl Caller {
     /// The current user and search_path. Before anything changes either.
     pub fn current() -> Result<Caller, Refusal> {
-        let path = Spi::get_one::<Vec<String>>(
-            "SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]",
-        )?
-        .unwrap_or_default();
+        let path = Spi::get_one::<Vec<String>>("SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]")?
+            .unwrap_or_default();
         Ok(Caller { user: crate::pg::server::user(), path })
     }
 }
@@ -231,7 +236,8 @@ impl Catalog {
         }
         let near = names::near(name, user.map(|relation| relation.name.as_str()));
         if near.is_empty() {
-            return refusal.hint("Names are looked up along search_path; name the schema, or use a glob as 'shop.*'.");
+            return refusal
+                .hint("Names are looked up along search_path; name the schema, or use a glob as 'shop.*'.");
         }
         refusal.hint(format!("Perhaps you meant {}.", near.join(" or ")))
     }
@@ -339,7 +345,8 @@ fn expand(
     let mut tables: BTreeMap<(String, String), Relation> = BTreeMap::new();
     for root in roots {
         let wanted = catalog.relations.get(root).is_some_and(|root| {
-            (options.include.is_empty() || fits_any(&options.include, root)) && !fits_any(&options.exclude, root)
+            (options.include.is_empty() || fits_any(&options.include, root))
+                && !fits_any(&options.exclude, root)
         });
         if !wanted {
             continue;
@@ -380,7 +387,9 @@ fn judge_keys(options: &JobOptions, selection: &mut Selection) {
         Keyless::Skip => {
             for relation in keyless {
                 selection.covered.remove(&relation.oid);
-                selection.left_out.push((relation.quoted(), "it has no usable key (keyless: skip)".to_owned()));
+                selection
+                    .left_out
+                    .push((relation.quoted(), "it has no usable key (keyless: skip)".to_owned()));
             }
         }
         Keyless::InsertsOnly => {

@@ -19,11 +19,14 @@ use crate::pg::{server, slot_drop, xact};
 /// The modes that can be named.
 const MODES: [&str; 4] = ["auto", "hybrid", "snapshot", "cdc"];
 
-type Started = TableIterator<'static, (name!(job, String), name!(mode, String), name!(reason, String))>;
-
 /// Starts a job.
 #[pg_extern(sql = false)]
-fn start(tables: &str, mode: &str, job: &str, options: JsonB) -> Started {
+fn start(
+    tables: &str,
+    mode: &str,
+    job: &str,
+    options: JsonB,
+) -> TableIterator<'static, (name!(job, String), name!(mode, String), name!(reason, String))> {
     let (mode, reason) = or_raise(try_start(tables, mode, job, &options));
     TableIterator::once((job.to_owned(), mode, reason))
 }
@@ -143,9 +146,9 @@ fn choose(
             reason: "the slot was kept and the shadow is complete up to it".to_owned(),
             goes_on: true,
         }),
-        ("cdc", Some(problem)) => Err(Refusal::not_ready("cannot go on without a copy").detail(problem).hint(
-            "Use mode 'hybrid' or 'auto': the tables are copied, then followed.",
-        )),
+        ("cdc", Some(problem)) => Err(Refusal::not_ready("cannot go on without a copy")
+            .detail(problem)
+            .hint("Use mode 'hybrid' or 'auto': the tables are copied, then followed.")),
         ("hybrid", _) => chosen("hybrid", "asked for"),
         (_, Some(problem)) if before.is_some() => chosen("hybrid", &format!("copy, then follow: {problem}")),
         _ => chosen("hybrid", "wal_level is logical and there is no slot yet: copy, then follow"),
@@ -186,12 +189,15 @@ fn tell(selection: &Selection) -> Result<(), Refusal> {
         if count == 1 { refusal.notice() } else { refusal.detail(list.join("\n")).notice() }
     }
     if !selection.inserts_only.is_empty() {
-        Refusal::invalid(format!("only inserts are followed in {}", selection.inserts_only.join(", "))).notice();
+        Refusal::invalid(format!("only inserts are followed in {}", selection.inserts_only.join(", ")))
+            .notice();
     }
     if !selection.whole_database {
         for (key, from, to) in foreign_keys_left_out(selection)? {
-            Refusal::invalid(format!("foreign key \"{key}\" of {from} is left out: {to} is not part of the job"))
-                .notice();
+            Refusal::invalid(format!(
+                "foreign key \"{key}\" of {from} is left out: {to} is not part of the job"
+            ))
+            .notice();
         }
     }
     Ok(())

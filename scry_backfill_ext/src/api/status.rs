@@ -10,7 +10,9 @@ use crate::guc::{self, SenderKind};
 use crate::pg::{server, shared};
 use crate::worker::shmem::{self, JobRef};
 
-type LiveJobs = TableIterator<
+/// The jobs of this database that have a place in shared memory.
+#[pg_extern(sql = false)]
+fn live_jobs() -> TableIterator<
     'static,
     (
         name!(job, String),
@@ -37,11 +39,7 @@ type LiveJobs = TableIterator<
         name!(blocked_us, i64),
         name!(worker_pid, i32),
     ),
->;
-
-/// The jobs of this database that have a place in shared memory.
-#[pg_extern(sql = false)]
-fn live_jobs() -> LiveJobs {
+> {
     if !shared::available() {
         return TableIterator::empty();
     }
@@ -51,7 +49,8 @@ fn live_jobs() -> LiveJobs {
     TableIterator::new(jobs.into_iter().map(|job| {
         let live = job.live();
         let text = job.texts();
-        let count = |counter: &std::sync::atomic::AtomicU64| i64::try_from(counter.load(Acquire)).unwrap_or(i64::MAX);
+        let count =
+            |counter: &std::sync::atomic::AtomicU64| i64::try_from(counter.load(Acquire)).unwrap_or(i64::MAX);
         let lsn = |place: &std::sync::atomic::AtomicU64| Lsn::from(place.load(Acquire)).to_string();
         (
             text.name.as_str().to_owned(),
@@ -81,7 +80,9 @@ fn live_jobs() -> LiveJobs {
     }))
 }
 
-type LiveSender = TableIterator<
+/// The sender, one row.
+#[pg_extern(sql = false)]
+fn live_sender() -> TableIterator<
     'static,
     (
         name!(sender, String),
@@ -90,11 +91,7 @@ type LiveSender = TableIterator<
         name!(max_rows_per_second, i64),
         name!(max_bytes_per_second, i64),
     ),
->;
-
-/// The sender, one row.
-#[pg_extern(sql = false)]
-fn live_sender() -> LiveSender {
+> {
     let rate = |rate: u64| i64::try_from(rate).unwrap_or(i64::MAX);
     let (sender, message, hint) = if !shared::available() {
         ("not loaded".to_owned(), String::new(), String::new())
@@ -119,7 +116,9 @@ fn live_sender() -> LiveSender {
     ))
 }
 
-type Events = TableIterator<
+/// The events of this database and of the server that are still in the ring.
+#[pg_extern(sql = false)]
+fn recent_events() -> TableIterator<
     'static,
     (
         name!(at_us, i64),
@@ -128,30 +127,28 @@ type Events = TableIterator<
         name!(message, String),
         name!(hint, String),
     ),
->;
-
-/// The events of this database and of the server that are still in the ring.
-#[pg_extern(sql = false)]
-fn recent_events() -> Events {
+> {
     if !shared::available() {
         return TableIterator::empty();
     }
     let database = server::database();
     let events = shmem::events_after(0);
     TableIterator::new(
-        events.into_iter().filter(move |event| event.database == 0 || event.database == database).map(|event| {
-            let level = match event.level {
-                b'e' => "error",
-                b'w' => "warning",
-                _ => "info",
-            };
-            (
-                event.at,
-                event.job.as_str().to_owned(),
-                level.to_owned(),
-                event.message.as_str().to_owned(),
-                event.hint.as_str().to_owned(),
-            )
-        }),
+        events.into_iter().filter(move |event| event.database == 0 || event.database == database).map(
+            |event| {
+                let level = match event.level {
+                    b'e' => "error",
+                    b'w' => "warning",
+                    _ => "info",
+                };
+                (
+                    event.at,
+                    event.job.as_str().to_owned(),
+                    level.to_owned(),
+                    event.message.as_str().to_owned(),
+                    event.hint.as_str().to_owned(),
+                )
+            },
+        ),
     )
 }

@@ -18,6 +18,7 @@ mod ffi;
 pub mod guc_hook;
 pub mod invalidation;
 pub mod latch;
+pub mod launcher_entry;
 pub mod peer;
 pub mod privileged;
 pub mod relation;

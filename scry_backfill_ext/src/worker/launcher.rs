@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
-use pgrx::{log, pg_guard, pg_sys};
+use pgrx::log;
 
 use super::registration::{self, Started};
 use super::sender_child::SenderChild;
@@ -40,9 +40,8 @@ const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
 
-/// Entry point of the launcher.
-#[pg_guard]
-pub extern "C-unwind" fn scry_backfill_launcher_main(_argument: pg_sys::Datum) {
+/// The launcher's life.
+pub fn main() {
     BackgroundWorker::attach_signal_handlers(
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use pgrx::spi::{self, Spi};
-use pgrx::{pg_guard, pg_sys};
 
 use super::launcher;
 use super::shmem::{Desired, JobRef, Level, State, add_event};
@@ -32,11 +32,9 @@ struct JobRow {
     database: u32,
 }
 
-/// Entry point of the scout; the argument is the database.
-#[pg_guard]
-pub extern "C-unwind" fn scry_backfill_scout_main(argument: pg_sys::Datum) {
+/// The scout's life in `database`.
+pub fn main(database: u32) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
-    let Ok(database) = u32::try_from(argument.value()) else { return };
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     server::set_setting(c"search_path", "pg_catalog, pg_temp");
     let mut passed_over = false;
