@@ -38,8 +38,8 @@ static SOCKET_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 static SNAPSHOT_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static MAX_ROWS_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BYTES_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(0);
-// Two: a second's allowance may be saved up, so that a burst of writes is not delayed.
-static BURST_MULTIPLIER: GucSetting<f64> = GucSetting::<f64>::new(2.0);
+// Room for a late timer and a short burst of writes, no more.
+static BURST_MULTIPLIER: GucSetting<f64> = GucSetting::<f64>::new(1.5);
 // A frame's bytes are bounded anyway; this bounds the work one frame stands for.
 static BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static ADAPTIVE: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -153,7 +153,7 @@ fn define_rates() {
         c"How many seconds' worth of rows and bytes may be sent at once.",
         c"",
         &BURST_MULTIPLIER,
-        1.0,
+        0.01,
         100.0,
         GucContext::Sighup,
         GucFlags::default(),

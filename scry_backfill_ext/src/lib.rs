@@ -25,5 +25,7 @@ pub extern "C-unwind" fn _PG_init() {
     guc::define();
     if pg::server::preloading() {
         pg::shared::request();
+        pg::xact::register();
+        worker::registration::register_launcher();
     }
 }

@@ -9,14 +9,15 @@
 pub mod callbacks;
 pub mod child;
 mod compat;
+pub mod databases;
 pub mod decoding;
 pub mod dsm;
-mod ffi;
 pub mod entry;
+mod ffi;
 pub mod guc_hook;
 pub mod invalidation;
 pub mod latch;
-
+pub mod peer;
 pub mod relation;
 pub mod row;
 pub mod scan;
@@ -25,3 +26,4 @@ pub mod shared;
 pub mod snapshot;
 pub mod wal;
 pub mod worker;
+pub mod xact;

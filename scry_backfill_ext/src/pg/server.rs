@@ -76,9 +76,7 @@ pub fn data_directory() -> PathBuf {
 
 /// The directory of the running `postgres` binary.
 pub fn bin_directory() -> PathBuf {
-    // SAFETY: a NUL-terminated array of MAXPGPATH bytes, filled at server start.
-    let exec = unsafe { (&raw const pg_sys::my_exec_path).cast::<std::ffi::c_char>() };
-    let mut exec = path(exec);
+    let mut exec = path((&raw const pg_sys::my_exec_path).cast());
     exec.pop();
     exec
 }

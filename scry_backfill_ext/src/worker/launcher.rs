@@ -1,0 +1,293 @@
+//! The launcher: finds the jobs of all databases, keeps a stream worker alive
+//! for each, and runs the sender.
+//!
+//! ```text
+//!   start(), stop(), …  ── request_scan(database) ──►  launcher ── scout ──► reads scry_backfill.job
+//!                                                         │                  takes a place for each job
+//!                                                         ├── stream worker a job (back-off 1 s … 60 s)
+//!                                                         └── scry_sender
+//! ```
+//!
+//! It is connected to no database, so a scout (a short worker connected to
+//! one) reads the jobs. One scout runs at a time: a scan of many databases
+//! takes one background worker slot. At server start every database is
+//! scanned, later only those that ask.
+//!
+//! What it keeps in memory is lost when it fails; it then finds its workers
+//! again by what they announced in shared memory.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::{log, pg_guard, pg_sys};
+
+use super::registration::{self, Started};
+use super::sender_child::SenderChild;
+use super::shmem::{Desired, JobRef, Level, State, add_event};
+use crate::pg::shared::{self, JOBS_MAX, Process};
+use crate::pg::{databases, latch, peer};
+
+/// Longest sleep: what nobody announces is noticed after this.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+/// Delay before the second try of a failed worker.
+const BACKOFF_FIRST_S: u64 = 1;
+/// Longest delay.
+const BACKOFF_LAST_S: u64 = 60;
+/// Delay before the next try when no background worker slot was free.
+const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
+/// Microseconds in a second.
+const SECOND_US: i64 = 1_000_000;
+
+/// Entry point of the launcher.
+#[pg_guard]
+pub extern "C-unwind" fn scry_backfill_launcher_main(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(
+        SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
+    );
+    BackgroundWorker::connect_worker_to_spi(None, None);
+    let place = &shared::live().launcher;
+    latch::announce(place);
+    log!("scry_backfill launcher started");
+
+    let mut launcher = Launcher::new();
+    shared::live().scan_all.store(true, Release);
+    while !BackgroundWorker::sigterm_received() {
+        if BackgroundWorker::sighup_received() {
+            latch::serve_interrupts();
+            launcher.sender.reload();
+        }
+        let sleep = launcher.step();
+        latch::wait(sleep);
+    }
+    launcher.sender.shut_down();
+    latch::retire(place);
+    // Not 0: the postmaster would forget the launcher.
+    peer::exit_for_restart();
+}
+
+struct Launcher {
+    /// Databases to send a scout into.
+    scans: VecDeque<u32>,
+    /// The scout on its way, and where.
+    scout: Option<(u32, Started)>,
+    /// Stream workers started by this launcher.
+    streams: [Option<Started>; JOBS_MAX],
+    /// Stream workers that a launcher before this one had started.
+    adopted: [bool; JOBS_MAX],
+    sender: SenderChild,
+    /// No worker is started before (`TimestampTz`).
+    no_slot_until: i64,
+}
+
+impl Launcher {
+    fn new() -> Launcher {
+        let mut adopted = [false; JOBS_MAX];
+        for job in JobRef::in_use() {
+            if let Some(adopted) = adopted.get_mut(job.index()) {
+                *adopted = peer::is_running(job.live().stream.pid.load(Acquire));
+            }
+        }
+        Launcher {
+            scans: VecDeque::new(),
+            scout: None,
+            streams: [const { None }; JOBS_MAX],
+            adopted,
+            sender: SenderChild::new(),
+            no_slot_until: 0,
+        }
+    }
+
+    /// Does what is to be done now; returns how long to sleep.
+    fn step(&mut self) -> Duration {
+        self.collect_scans();
+        let mut sleep = self.send_scout();
+        for job in JobRef::in_use() {
+            sleep = sleep.min(self.tend(job));
+        }
+        let wanted =
+            JobRef::in_use().any(|job| job.desired() == Desired::Run && job.state() != State::Finished);
+        sleep.min(self.sender.tend(wanted))
+    }
+
+    /// Takes the requests for scans out of shared memory.
+    fn collect_scans(&mut self) {
+        let live = shared::live();
+        if live.scan_all.swap(false, AcqRel) {
+            self.scans = databases::list().into_iter().map(|database| database.oid).collect();
+        }
+        for place in live.scans.iter().flat_map(|scans| &scans.0) {
+            let database = place.swap(0, AcqRel);
+            if database != 0 && !self.scans.contains(&database) {
+                // Somebody waits for this one: before those of a scan of all.
+                self.scans.push_front(database);
+            }
+        }
+    }
+
+    fn send_scout(&mut self) -> Duration {
+        if let Some((_, started)) = &self.scout {
+            if !started.is_gone() {
+                return SLEEP_MAX;
+            }
+            self.scout = None;
+        }
+        if self.scans.is_empty() {
+            return SLEEP_MAX;
+        }
+        if let Some(wait) = self.no_slot_wait() {
+            return wait;
+        }
+        let Some(database) = self.scans.pop_front() else { return SLEEP_MAX };
+        match registration::start_scout(database) {
+            Some(started) => {
+                self.scout = Some((database, started));
+                SLEEP_MAX
+            }
+            None => {
+                self.scans.push_back(database);
+                self.tell_no_slot(None)
+            }
+        }
+    }
+
+    /// Looks after one job: notices the end of its worker, starts it, gives
+    /// its place back.
+    fn tend(&mut self, job: JobRef) -> Duration {
+        let index = job.index();
+        let running = match (self.streams.get(index), self.adopted.get(index)) {
+            (Some(Some(started)), _) => !started.is_gone(),
+            (_, Some(true)) => peer::is_running(job.live().stream.pid.load(Acquire)),
+            _ => false,
+        };
+        if running {
+            return SLEEP_MAX;
+        }
+        let was_started = self.streams.get_mut(index).and_then(Option::take).is_some();
+        let was_adopted = self.adopted.get_mut(index).is_some_and(std::mem::take);
+        if was_started || was_adopted {
+            clear_after(job);
+            self.ended(job);
+        }
+        match job.desired() {
+            Desired::Run if job.state() == State::Finished => SLEEP_MAX,
+            Desired::Run => self.start_when_due(job),
+            Desired::Pause => {
+                job.set_state(State::Paused);
+                SLEEP_MAX
+            }
+            Desired::Stop => {
+                if has_workers(job) {
+                    // Snapshot workers end by themselves; look again soon.
+                    return Duration::from_millis(100);
+                }
+                job.set_state(State::Stopped);
+                job.release();
+                SLEEP_MAX
+            }
+        }
+    }
+
+    /// Decides when a worker that ended is tried again.
+    fn ended(&mut self, job: JobRef) {
+        if job.desired() != Desired::Run || job.state() == State::Finished {
+            return;
+        }
+        let live = job.live();
+        let database = live.database.load(Relaxed);
+        if !databases::list().iter().any(|known| known.oid == database) {
+            job.set_desired(Desired::Stop);
+            job.event(Level::Warning, "the database is gone or allows no connections; the job has ended", "");
+            return;
+        }
+        let failures = live.failures.fetch_add(1, AcqRel).saturating_add(1);
+        let delay = backoff_s(failures);
+        live.retry_at.store(latch::now() + i64::try_from(delay).unwrap_or(1) * SECOND_US, Release);
+        job.set_state(State::Retrying);
+    }
+
+    fn start_when_due(&mut self, job: JobRef) -> Duration {
+        let live = job.live();
+        let database = live.database.load(Relaxed);
+        if self.scout.as_ref().is_some_and(|(scouted, _)| *scouted == database) {
+            // The scout is about to say what is wanted of it.
+            return SLEEP_MAX;
+        }
+        let wait = live.retry_at.load(Acquire) - latch::now();
+        if wait > 0 {
+            return Duration::from_micros(wait.unsigned_abs());
+        }
+        if let Some(wait) = self.no_slot_wait() {
+            return wait;
+        }
+        match registration::start_stream(job) {
+            Some(started) => {
+                live.started_at.store(latch::now(), Release);
+                if let Some(place) = self.streams.get_mut(job.index()) {
+                    *place = Some(started);
+                }
+                SLEEP_MAX
+            }
+            None => self.tell_no_slot(Some(job)),
+        }
+    }
+
+    fn no_slot_wait(&self) -> Option<Duration> {
+        let wait = self.no_slot_until - latch::now();
+        (wait > 0).then(|| Duration::from_micros(wait.unsigned_abs()))
+    }
+
+    fn tell_no_slot(&mut self, job: Option<JobRef>) -> Duration {
+        const MESSAGE: &str = "no background worker slot is free";
+        const HINT: &str = "Increase \"max_worker_processes\" and restart the server.";
+        match job {
+            Some(job) => {
+                if job.texts().message.as_str() != MESSAGE {
+                    job.event(Level::Warning, MESSAGE, HINT);
+                }
+                job.say(MESSAGE, "", HINT);
+                job.set_state(State::Retrying);
+            }
+            None if self.no_slot_until == 0 => add_event(0, "", Level::Warning, MESSAGE, HINT),
+            None => {}
+        }
+        self.no_slot_until = latch::now() + i64::try_from(NO_SLOT_RETRY.as_micros()).unwrap_or(5 * SECOND_US);
+        NO_SLOT_RETRY
+    }
+}
+
+/// 1 s after the first failure, doubled with each further one, at most 60 s.
+fn backoff_s(failures: u32) -> u64 {
+    let doublings = failures.saturating_sub(1).min(16);
+    (BACKOFF_FIRST_S << doublings).min(BACKOFF_LAST_S)
+}
+
+/// Takes back what a worker that failed could not.
+fn clear_after(job: JobRef) {
+    let live = job.live();
+    if live.sleeping.swap(false, AcqRel) {
+        let _ = shared::live().sleepers.fetch_update(AcqRel, Acquire, |count| count.checked_sub(1));
+    }
+    let others = std::iter::once(&live.leader).chain(&live.snapshot_workers);
+    for place in std::iter::once(&live.stream).chain(others) {
+        clear_if_dead(place);
+    }
+}
+
+fn clear_if_dead(place: &Process) {
+    let pid = place.pid.load(Acquire);
+    if pid != 0 && !peer::is_running(pid) {
+        let _ = place.pid.compare_exchange(pid, 0, Release, Relaxed);
+    }
+}
+
+/// Whether any process of the job lives.
+pub fn has_workers(job: JobRef) -> bool {
+    let live = job.live();
+    let others = std::iter::once(&live.leader).chain(&live.snapshot_workers);
+    std::iter::once(&live.stream).chain(others).any(|place| {
+        clear_if_dead(place);
+        place.pid.load(Acquire) != 0
+    })
+}
