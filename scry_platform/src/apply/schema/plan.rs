@@ -13,7 +13,7 @@
 
 use super::order::{Node, Slot, sort};
 use super::render;
-use scry_wire::catalog::{Catalog, Entry, LeftOut, Object, ObjectId, Sequence};
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, Sequence};
 use std::collections::{HashMap, HashSet};
 
 /// What is run on the shadow, in order.
@@ -296,10 +296,15 @@ pub(super) fn main_node(object: &Object, step: Step) -> Node {
         provides: Some(object.id()),
         depends_on: object.depends_on.clone(),
         rank: rank(&object.entry),
-        late: matches!(object.entry, Entry::MaterializedView(_)),
+        late: matches!(object.entry, Entry::MaterializedView(_)) || needs_key(object),
         lazy: matches!(object.entry, Entry::View(_)),
         stand_in: None,
         slot: Slot::Pre,
         step,
     }
+}
+
+/// A query that groups by a primary key needs the key itself.
+fn needs_key(object: &Object) -> bool {
+    object.depends_on.iter().any(|id| id.class == Class::Constraint)
 }
