@@ -62,7 +62,8 @@ fn allow_output_plugin() {
     if let Some(list) = worker::option(setting)
         && !list.split(',').any(|item| item.trim() == "scry_backfill")
     {
-        let list = if list.is_empty() { "scry_backfill".to_owned() } else { format!("{list}, scry_backfill") };
+        let list =
+            if list.is_empty() { "scry_backfill".to_owned() } else { format!("{list}, scry_backfill") };
         worker::set_option(setting, &c_name(&list));
     }
 }

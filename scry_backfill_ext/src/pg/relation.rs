@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use pgrx::pg_sys;
-use scry_wire::message::{Column, Format, Relation, ReplicaIdentity};
+use scry_wire::message::{Column, Relation, ReplicaIdentity};
 
 use super::compat;
 use super::row::{self, RowEncoder, Toast};

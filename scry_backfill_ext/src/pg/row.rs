@@ -96,7 +96,8 @@ impl RowContext {
         self.used = true;
         // SAFETY: the context is valid until drop; on an error the process ends.
         unsafe {
-            let before = std::mem::replace(&mut pg_sys::CurrentMemoryContext, self.context);
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.context;
             let result = work();
             pg_sys::CurrentMemoryContext = before;
             result
@@ -202,12 +203,7 @@ impl RowEncoder {
     ///
     /// # Safety
     /// `desc` must be the descriptor that the tuple was made with.
-    pub unsafe fn encode_tuple(
-        &mut self,
-        desc: pg_sys::TupleDesc,
-        tuple: TupleRef<'_>,
-        out: &mut Vec<u8>,
-    ) {
+    pub unsafe fn encode_tuple(&mut self, desc: pg_sys::TupleDesc, tuple: TupleRef<'_>, out: &mut Vec<u8>) {
         // SAFETY: by contract; the arrays have `natts` places.
         unsafe {
             if (*desc).natts as usize > self.values.len() {
@@ -328,7 +324,9 @@ impl Write {
             pg_sys::BOOLOID => Write::Bool,
             pg_sys::CHAROID => Write::Byte,
             pg_sys::INT2OID => Write::Int2,
-            pg_sys::INT4OID | pg_sys::DATEOID | pg_sys::OIDOID | pg_sys::XIDOID | pg_sys::CIDOID => Write::Int4,
+            pg_sys::INT4OID | pg_sys::DATEOID | pg_sys::OIDOID | pg_sys::XIDOID | pg_sys::CIDOID => {
+                Write::Int4
+            }
             pg_sys::INT8OID
             | pg_sys::TIMESTAMPOID
             | pg_sys::TIMESTAMPTZOID

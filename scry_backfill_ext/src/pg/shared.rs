@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 
 use pgrx::{
-    AssertPGRXSharedMemory, PgAtomic, PgLwLock, PgSharedMemoryInitialization, pg_guard, pg_shmem_init, pg_sys,
+    AssertPGRXSharedMemory, PgAtomic, PgLwLock, pg_guard, pg_shmem_init, pg_sys,
 };
 
 /// Jobs that one server can run at a time.

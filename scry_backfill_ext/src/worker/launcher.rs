@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
-use pgrx::{log, pg_guard, pg_sys};
+use pgrx::log;
 
 use super::registration::{self, Started};
 use super::sender_child::SenderChild;
@@ -41,8 +41,7 @@ const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
 const SECOND_US: i64 = 1_000_000;
 
 /// Entry point of the launcher.
-#[pg_guard]
-pub extern "C-unwind" fn scry_backfill_launcher_main(_argument: pg_sys::Datum) {
+pub fn main(_argument: usize) {
     BackgroundWorker::attach_signal_handlers(
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );

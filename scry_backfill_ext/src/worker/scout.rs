@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{self, Spi};
-use pgrx::{pg_guard, pg_sys};
+use pgrx::pg_sys;
 
 use super::launcher;
 use super::shmem::{Desired, JobRef, Level, State, add_event};
@@ -28,10 +28,9 @@ struct JobRow {
 }
 
 /// Entry point of the scout; the argument is the database.
-#[pg_guard]
-pub extern "C-unwind" fn scry_backfill_scout_main(argument: pg_sys::Datum) {
+pub fn main(argument: usize) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
-    let Ok(database) = u32::try_from(argument.value()) else { return };
+    let Ok(database) = u32::try_from(argument) else { return };
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     server::set_setting(c"search_path", "pg_catalog, pg_temp");
     if let Err(error) = BackgroundWorker::transaction(|| scan(database)) {
