@@ -8,12 +8,16 @@ use h2::server::SendResponse;
 use scry_wire::frame::Frame;
 use scry_wire::message::{Hello, Message};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 /// Media type of a stream of frames.
 pub const CONTENT_TYPE: &str = "application/vnd.scry.frames";
+
+/// As the real platform's: the scripted one may stand in for it in a bench.
+const WINDOW: u32 = 4 << 20;
 
 /// The answer to a hello: these bytes, in these pieces.
 pub type Answer = Arc<dyn Fn(&Hello) -> Vec<Vec<u8>> + Send + Sync>;
@@ -42,6 +46,7 @@ pub struct ScriptedPlatform {
 struct Shared {
     script: Mutex<Script>,
     hellos: Mutex<Vec<Hello>>,
+    received: AtomicU64,
     content_type: String,
 }
 
@@ -58,6 +63,7 @@ impl ScriptedPlatform {
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
             hellos: Mutex::new(Vec::new()),
+            received: AtomicU64::new(0),
             content_type: content_type.to_owned(),
         });
         let for_task = Arc::clone(&shared);
@@ -79,6 +85,11 @@ impl ScriptedPlatform {
         *self.shared.script.lock().unwrap_or_else(PoisonError::into_inner) = script;
     }
 
+    /// Bytes that came after the hellos.
+    pub fn received_bytes(&self) -> u64 {
+        self.shared.received.load(Ordering::Relaxed)
+    }
+
     /// The hellos that came so far.
     pub fn hellos(&self) -> Vec<Hello> {
         self.shared.hellos.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -87,7 +98,9 @@ impl ScriptedPlatform {
 
 /// One HTTP/2 connection; its errors are the script's business.
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    let Ok(mut http) = h2::server::handshake(stream).await else { return };
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    let Ok(mut http) = builder.handshake::<_, Bytes>(stream).await else { return };
     while let Some(Ok((request, respond))) = http.accept().await {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -110,7 +123,7 @@ async fn answer(
             return Ok(());
         }
         Script::Silence => {
-            drain(&mut body).await;
+            drain(&mut body, shared).await;
             return Ok(());
         }
         Script::Frames(answer) => (hello(&mut body, shared).await.map(|hello| answer(&hello)), false),
@@ -127,7 +140,7 @@ async fn answer(
     if end {
         return send.send_data(Bytes::new(), true);
     }
-    drain(&mut body).await;
+    drain(&mut body, shared).await;
     Ok(())
 }
 
@@ -146,9 +159,10 @@ async fn hello(body: &mut h2::RecvStream, shared: &Shared) -> Option<Hello> {
     }
 }
 
-/// Reads all that comes.
-async fn drain(body: &mut h2::RecvStream) {
+/// Reads and counts all that comes.
+async fn drain(body: &mut h2::RecvStream, shared: &Shared) {
     while let Some(Ok(piece)) = body.data().await {
+        shared.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
         let _ = body.flow_control().release_capacity(piece.len());
     }
 }

@@ -9,6 +9,7 @@ mod jobs;
 mod memory;
 mod pgbench;
 mod pressure;
+mod programs;
 mod refusals;
 mod security;
 mod values;

@@ -5,6 +5,7 @@
 //!   scry_bench decode    decoding in the server beside pg_recvlogical
 //! ```
 
+mod decode;
 mod latency;
 
 use anyhow::{Result, bail};
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
 fn run(which: &str) -> Result<()> {
     match which {
         "latency" => latency::run(&Lab::new("latency")?),
-        _ => bail!("say what to measure: latency"),
+        "decode" => decode::run(&Lab::new("decode")?),
+        _ => bail!("say what to measure: latency or decode"),
     }
 }
 
