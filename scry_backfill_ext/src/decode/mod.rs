@@ -3,3 +3,4 @@
 pub mod output;
 pub mod relation_cache;
 pub mod seen;
+pub mod sequence;

@@ -17,16 +17,20 @@ use std::time::{Duration, Instant};
 
 use scry_wire::Lsn;
 use scry_wire::frame::{Frame, Tag};
-use scry_wire::message::change::{Begin, ChangeWriter, Commit, OldKind, TRUNCATE_CASCADE, TRUNCATE_RESTART};
+use scry_wire::message::change::{
+    Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
+};
 use scry_wire::message::{Confirm, Message};
 
 use super::relation_cache::RelationCache;
+use super::sequence::SequenceNames;
 use crate::batch::Batch;
 use crate::confirm::Progress;
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::decoding::Decoder;
 use crate::pg::relation::RelationRef;
+use crate::pg::sequence::SequenceRecord;
 use crate::pg::shared::JobLive;
 use crate::pg::{latch, wal, worker};
 use crate::worker::session;
@@ -39,6 +43,7 @@ pub struct Output {
     cache: RelationCache,
     /// The open transaction's begin stands in the stream.
     begun: bool,
+    sequences: SequenceNames,
     /// All transactions that end up to here have been written.
     written: Lsn,
     keepalive_at: Instant,
@@ -79,6 +84,7 @@ impl Output {
             batch: Batch::new(Tag::Batch),
             cache,
             begun: false,
+            sequences: SequenceNames::default(),
             written: applied,
             keepalive_at: Instant::now(),
             flushed_wal: Lsn::INVALID,
@@ -312,6 +318,18 @@ impl Sink for Output {
         if self.link.pending.len() < PENDING_MAX {
             self.link.pending.push_back((transaction.end_lsn, transaction.commit_time));
         }
+        self.flush_if_full();
+    }
+
+    fn sequence(&mut self, record: &SequenceRecord) {
+        let Some(named) = self.sequences.name_of(record.storage) else { return };
+        ChangeWriter::new(self.batch.buf()).sequence(&Sequence {
+            relid: named.relid,
+            last_value: record.last_value,
+            is_called: record.is_called,
+            schema: named.schema.clone(),
+            name: named.name.clone(),
+        });
         self.flush_if_full();
     }
 

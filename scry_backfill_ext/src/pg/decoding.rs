@@ -14,7 +14,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use scry_wire::Lsn;
 
 use super::callbacks::{self, Sink};
-use super::{compat, ffi, wal, worker};
+use super::{compat, ffi, sequence, wal, worker};
 
 const PLUGIN: &CStr = c"scry_backfill";
 
@@ -183,6 +183,9 @@ impl Decoder {
                 pgrx::error!("could not read WAL at {}: {message}", Lsn((*reader).EndRecPtr));
             }
             pg_guard_ffi_boundary(|| ffi::LogicalDecodingProcessRecord(ctx, reader));
+            if let Some(record) = sequence::of_record(reader) {
+                callbacks::sequence(&record);
+            }
             Step::Record(Lsn((*reader).EndRecPtr))
         }
     }

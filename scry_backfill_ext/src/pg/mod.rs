@@ -21,6 +21,7 @@ pub mod peer;
 pub mod relation;
 pub mod row;
 pub mod scan;
+pub mod sequence;
 pub mod server;
 pub mod shared;
 pub mod snapshot;

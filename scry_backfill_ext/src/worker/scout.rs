@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{self, Spi};
 use pgrx::pg_sys;
+use pgrx::spi::{self, Spi};
 
 use super::launcher;
 use super::shmem::{Desired, JobRef, Level, State, add_event};

@@ -29,6 +29,7 @@ use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::decoding::{self, Decoder, Step};
 use crate::pg::dsm::Plan;
 use crate::pg::relation::RelationRef;
+use crate::pg::sequence::SequenceRecord;
 use crate::pg::snapshot::transaction;
 use crate::pg::{latch, server, worker};
 
@@ -239,6 +240,7 @@ impl Sink for Patience {
     fn change(&mut self, _transaction: &Transaction, _relation: &RelationRef<'_>, _change: RowChange<'_>) {}
     fn truncate(&mut self, _transaction: &Transaction, _relids: &[u32], _cascade: bool, _restart: bool) {}
     fn commit(&mut self, _transaction: &Transaction) {}
+    fn sequence(&mut self, _record: &SequenceRecord) {}
 
     fn wait_for_wal(&mut self, _end: Lsn) -> bool {
         session::leave_if_unwanted(self.job, true);
