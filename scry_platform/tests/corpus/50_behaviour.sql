@@ -28,3 +28,6 @@ CREATE POLICY "by role" ON shop.orders AS RESTRICTIVE FOR UPDATE TO corpus_reade
     USING (EXISTS (SELECT FROM shop.users AS u WHERE u.id = user_id)) WITH CHECK (shop.is_even(id));
 CREATE POLICY everything ON shop.audit WITH CHECK (true);
 COMMENT ON POLICY own ON shop.orders IS 'a policy';
+CREATE TRIGGER off_everywhere AFTER UPDATE ON shop.events FOR EACH ROW EXECUTE FUNCTION shop.note_change();
+ALTER TABLE shop.events DISABLE TRIGGER off_everywhere;
+ALTER TABLE shop.events_2020_rest_0 ENABLE TRIGGER off_everywhere;

@@ -3,7 +3,8 @@
 
 use scry_platform::apply::schema::{create_post_data, create_pre_data};
 use scry_wire::catalog::{
-    Catalog, ClosureRow, DependsRow, LeftOut, SETTINGS, closure_objects, closure_query, depends_query, queries,
+    Catalog, ClosureRow, DependsRow, LeftOut, SETTINGS, closure_objects, closure_query, depends_query,
+    queries,
 };
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,12 +30,29 @@ impl Lab {
             let chown = Command::new("chown").arg("postgres").arg(lab.home.path()).status().unwrap();
             assert!(chown.success());
         }
-        lab.run("initdb", &["--no-sync", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-D", &lab.data()]);
+        lab.run(
+            "initdb",
+            &[
+                "--no-sync",
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "-D",
+                &lab.data(),
+            ],
+        );
         let options = format!(
             "-c fsync=off -c listen_addresses='' -c unix_socket_directories='{}' -c max_connections=30",
             lab.home.path().display()
         );
-        lab.run("pg_ctl", &["-w", "-D", &lab.data(), "-l", &format!("{}/log", lab.data()), "-o", &options, "start"]);
+        lab.run(
+            "pg_ctl",
+            &["-w", "-D", &lab.data(), "-l", &format!("{}/log", lab.data()), "-o", &options, "start"],
+        );
         let client = lab.superuser("postgres").await;
         for sql in [
             "CREATE ROLE shadow_owner LOGIN NOSUPERUSER",
@@ -144,9 +162,23 @@ impl Lab {
     /// The schema of a database, without what differs from run to run.
     pub fn dump(&self, database: &str) -> String {
         let host = self.home.path().display().to_string();
-        let arguments = ["-h", &host, "-U", "postgres", "--schema-only", "--no-owner", "--no-privileges", "-N", "scry_shadow", database];
+        let arguments = [
+            "-h",
+            &host,
+            "-U",
+            "postgres",
+            "--schema-only",
+            "--no-owner",
+            "--no-privileges",
+            "-N",
+            "scry_shadow",
+            database,
+        ];
         let dump = self.run("pg_dump", &arguments);
-        dump.lines().filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict")).collect::<Vec<_>>().join("\n")
+        dump.lines()
+            .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 

@@ -171,12 +171,7 @@ fn release(index: usize, needed_by: &[Vec<usize>], waits: &mut [usize], mut free
 }
 
 /// Follows open needs until a node comes again.
-fn find_cycle(
-    start: usize,
-    needs: &[Vec<usize>],
-    done: &[bool],
-    stand_ins: &HashSet<usize>,
-) -> Vec<usize> {
+fn find_cycle(start: usize, needs: &[Vec<usize>], done: &[bool], stand_ins: &HashSet<usize>) -> Vec<usize> {
     let mut path: Vec<usize> = Vec::new();
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let mut at = start;

@@ -234,14 +234,7 @@ fn order_refreshes(stages: &mut render::Stages) {
 
 impl Step {
     pub(super) fn new(object: &Object, part: &'static str, sql: Vec<String>) -> Self {
-        Self {
-            object: object.id(),
-            describe: object.describe(),
-            part,
-            sql,
-            undo: None,
-            need: Need::Nothing,
-        }
+        Self { object: object.id(), describe: object.describe(), part, sql, undo: None, need: Need::Nothing }
     }
 
     pub(super) fn undo(mut self, sql: String) -> Self {
@@ -257,7 +250,11 @@ impl Step {
     /// Kind, name and part, for messages.
     #[must_use]
     pub fn title(&self) -> String {
-        if self.part == "create" { self.describe.clone() } else { format!("{} ({})", self.describe, self.part) }
+        if self.part == "create" {
+            self.describe.clone()
+        } else {
+            format!("{} ({})", self.describe, self.part)
+        }
     }
 
     /// What tells this step from all others, also from one for an object of the same name

@@ -89,7 +89,11 @@ pub async fn create_pre_data(
     for (step, error) in failed {
         if step.need == Need::Success {
             let LeftOut { object, reason, sqlstate } = refused(step, &error);
-            return Err(SchemaError::Table { object, message: reason, sqlstate: sqlstate.unwrap_or_default() });
+            return Err(SchemaError::Table {
+                object,
+                message: reason,
+                sqlstate: sqlstate.unwrap_or_default(),
+            });
         }
         runner.left_out.push(refused(step, &error));
     }
@@ -306,7 +310,9 @@ impl Runner<'_> {
             self.privileged(any_version).await?;
             self.left_out.push(LeftOut {
                 object: step.describe.clone(),
-                reason: format!("version {version} is not available on the shadow; its default version is there"),
+                reason: format!(
+                    "version {version} is not available on the shadow; its default version is there"
+                ),
                 sqlstate: None,
             });
         }

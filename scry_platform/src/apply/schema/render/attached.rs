@@ -8,19 +8,14 @@ use super::Rendered;
 use crate::apply::schema::plan::{Lookup, StageName, Step};
 use crate::apply::schema::quote::{ident, ident_list, qualified};
 use scry_wire::catalog::{
-    BackingIndex, Class, Constraint, Entry, Index, Object, ObjectId, Policy, Rule, Statistics, Table,
-    Trigger,
+    BackingIndex, Class, Constraint, Entry, Index, Object, ObjectId, Policy, Rule, Statistics, Table, Trigger,
 };
 
-pub(super) fn constraint(
-    lookup: &Lookup<'_>,
-    object: &Object,
-    constraint: &Constraint,
-    out: &mut Rendered,
-) {
+pub(super) fn constraint(lookup: &Lookup<'_>, object: &Object, constraint: &Constraint, out: &mut Rendered) {
     let table = qualified(&constraint.schema, &constraint.table);
     let name = ident(&constraint.name);
-    let add = |only: &str| format!("ALTER TABLE {only}{table} ADD CONSTRAINT {name} {}", constraint.definition);
+    let add =
+        |only: &str| format!("ALTER TABLE {only}{table} ADD CONSTRAINT {name} {}", constraint.definition);
     match (constraint.contype.as_str(), &constraint.index) {
         ("c", _) => {
             let from_parent = !constraint.local && parent_has_check(lookup, constraint);
@@ -36,7 +31,8 @@ pub(super) fn constraint(
         ("p" | "u", Some(index)) if index.method == "btree" && !constraint.partitioned => {
             let build = Step::new(object, "index", vec![index.definition.clone()]);
             out.stage(StageName::Indexes, build);
-            let sql = format!("ALTER TABLE ONLY {table} ADD CONSTRAINT {name} {}", using_index(constraint, index));
+            let sql =
+                format!("ALTER TABLE ONLY {table} ADD CONSTRAINT {name} {}", using_index(constraint, index));
             out.stage(StageName::Keys, Step::new(object, "create", vec![sql]));
         }
         _ => {
@@ -83,7 +79,10 @@ pub(super) fn index(lookup: &Lookup<'_>, object: &Object, index: &Index, out: &m
     let name = qualified(&index.schema, &index.name);
     let mut sql = vec![index.definition.clone()];
     for column in &index.statistics {
-        sql.push(format!("ALTER INDEX {name} ALTER COLUMN {} SET STATISTICS {}", column.attnum, column.target));
+        sql.push(format!(
+            "ALTER INDEX {name} ALTER COLUMN {} SET STATISTICS {}",
+            column.attnum, column.target
+        ));
     }
     let stage = if index.table_kind == "m" { StageName::MaterializedIndexes } else { StageName::Indexes };
     out.stage(stage, Step::new(object, "create", sql));
@@ -120,24 +119,33 @@ pub(super) fn rule(object: &Object, rule: &Rule, out: &mut Rendered) {
     let table = qualified(&rule.schema, &rule.table);
     let mut sql = vec![rule.definition.clone()];
     // ALTER TABLE takes views here too.
-    sql.extend(disable(object, &rule.enabled, out).then(|| {
-        format!("ALTER TABLE {table} DISABLE RULE {}", ident(&rule.name))
-    }));
+    sql.extend(
+        disable(object, &rule.enabled, out)
+            .then(|| format!("ALTER TABLE {table} DISABLE RULE {}", ident(&rule.name))),
+    );
     out.stage(StageName::Behaviour, Step::new(object, "create", sql));
 }
 
-pub(super) fn trigger(object: &Object, trigger: &Trigger, out: &mut Rendered) {
+pub(super) fn trigger(lookup: &Lookup<'_>, object: &Object, trigger: &Trigger, out: &mut Rendered) {
     let table = qualified(&trigger.schema, &trigger.table);
-    let mut sql = Vec::new();
-    if trigger.parent_oid == 0 {
-        sql.push(trigger.definition.clone());
+    let name = ident(&trigger.name);
+    let disabled = disable(object, &trigger.enabled, out);
+    // A partition's copy comes with the parent's trigger; only its state is its own.
+    if trigger.parent_oid != 0 && has_parent(lookup, trigger.table_oid) {
+        let word = if disabled { "DISABLE" } else { "ENABLE" };
+        let sql = format!("ALTER TABLE ONLY {table} {word} TRIGGER {name}");
+        out.stage(StageName::Settings, Step::new(object, "state", vec![sql]));
+        return;
     }
-    if disable(object, &trigger.enabled, out) {
-        sql.push(format!("ALTER TABLE ONLY {table} DISABLE TRIGGER {}", ident(&trigger.name)));
-    } else if trigger.parent_oid != 0 {
-        sql.push(format!("ALTER TABLE ONLY {table} ENABLE TRIGGER {}", ident(&trigger.name)));
-    }
+    let mut sql = vec![trigger.definition.clone()];
+    // With the copies of partitions.
+    sql.extend(disabled.then(|| format!("ALTER TABLE {table} DISABLE TRIGGER {name}")));
     out.stage(StageName::Behaviour, Step::new(object, "create", sql));
+}
+
+fn has_parent(lookup: &Lookup<'_>, table: u32) -> bool {
+    let parents = find_table(lookup, table).map(|table| table.parents.as_slice()).unwrap_or_default();
+    parents.iter().any(|parent| find_table(lookup, parent.oid).is_some())
 }
 
 /// Changes are applied as a replica applies them. What fires for a replica too would

@@ -19,7 +19,9 @@ pub(super) fn comments(object: &Object, out: &mut Rendered) {
             }
         }
         (_, Some(target)) => {
-            sql.extend(object.comment.as_ref().map(|text| format!("COMMENT ON {target} IS {}", literal(text))));
+            sql.extend(
+                object.comment.as_ref().map(|text| format!("COMMENT ON {target} IS {}", literal(text))),
+            );
         }
         _ => {}
     }

@@ -1,10 +1,10 @@
 //! Collations and types.
 
 use super::Rendered;
+use crate::apply::schema::order::Node;
 use crate::apply::schema::order::Slot;
 use crate::apply::schema::plan::{StageName, Step, main_node};
 use crate::apply::schema::quote::{ident, literal, qualified};
-use crate::apply::schema::order::Node;
 use scry_wire::catalog::{Collation, Composite, Domain, EnumType, Object, QualifiedName, Range};
 
 pub(super) fn collation(object: &Object, collation: &Collation, out: &mut Rendered) {
@@ -115,14 +115,5 @@ pub(super) fn collate(collation: Option<&QualifiedName>) -> String {
 
 /// A node for a part of an object: nothing depends on it.
 pub(super) fn part_node(depends_on: Vec<scry_wire::catalog::ObjectId>, rank: u8, step: Step) -> Node {
-    Node {
-        provides: None,
-        depends_on,
-        rank,
-        late: false,
-        lazy: false,
-        stand_in: None,
-        slot: Slot::Pre,
-        step,
-    }
+    Node { provides: None, depends_on, rank, late: false, lazy: false, stand_in: None, slot: Slot::Pre, step }
 }

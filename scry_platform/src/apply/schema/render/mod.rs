@@ -37,11 +37,7 @@ impl Rendered {
     }
 
     fn note(&mut self, object: &Object, reason: &str) {
-        self.notes.push(LeftOut {
-            object: object.describe(),
-            reason: reason.to_owned(),
-            sqlstate: None,
-        });
+        self.notes.push(LeftOut { object: object.describe(), reason: reason.to_owned(), sqlstate: None });
     }
 }
 
@@ -70,7 +66,7 @@ pub(super) fn object(lookup: &Lookup<'_>, object: &Object, out: &mut Rendered) {
         Entry::Index(index) => attached::index(lookup, object, index, out),
         Entry::Statistics(statistics) => attached::statistics(object, statistics, out),
         Entry::Rule(rule) => attached::rule(object, rule, out),
-        Entry::Trigger(trigger) => attached::trigger(object, trigger, out),
+        Entry::Trigger(trigger) => attached::trigger(lookup, object, trigger, out),
         Entry::Policy(policy) => attached::policy(object, policy, out),
         Entry::Unknown => out.note(object, "the platform does not know objects of this kind"),
     }

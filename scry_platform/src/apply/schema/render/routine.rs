@@ -22,10 +22,8 @@ pub(super) fn aggregate_name(aggregate: &Aggregate) -> String {
 }
 
 pub(super) fn aggregate(object: &Object, aggregate: &Aggregate, out: &mut Rendered) {
-    let mut parts = vec![
-        format!("SFUNC = {}", aggregate.transition),
-        format!("STYPE = {}", aggregate.state_type),
-    ];
+    let mut parts =
+        vec![format!("SFUNC = {}", aggregate.transition), format!("STYPE = {}", aggregate.state_type)];
     if aggregate.state_space != 0 {
         parts.push(format!("SSPACE = {}", aggregate.state_space));
     }

@@ -12,17 +12,12 @@ use super::sequence::{sequence_options, set_value};
 use super::{Rendered, compression_word, options, storage_word};
 use crate::apply::schema::plan::{Lookup, Need, StageName, Step, main_node};
 use crate::apply::schema::quote::{ident, qualified};
-use scry_wire::catalog::{
-    Class, Column, ColumnDefault, Entry, Object, ObjectId, Parent, Sequence, Table,
-};
+use scry_wire::catalog::{Class, Column, ColumnDefault, Entry, Object, ObjectId, Parent, Sequence, Table};
 use std::collections::BTreeMap;
 
 pub(super) fn table(lookup: &Lookup<'_>, object: &Object, table: &Table, out: &mut Rendered) {
-    let parents: Vec<(&Parent, &Table)> = table
-        .parents
-        .iter()
-        .filter_map(|parent| Some((parent, find_table(lookup, parent.oid)?)))
-        .collect();
+    let parents: Vec<(&Parent, &Table)> =
+        table.parents.iter().filter_map(|parent| Some((parent, find_table(lookup, parent.oid)?))).collect();
     let shape = Shape {
         lookup,
         object,
@@ -104,7 +99,8 @@ impl Shape<'_> {
             sql.push_str(&format!(" (\n    {}\n)", elements.join(",\n    ")));
         }
         if !self.attached && !self.parents.is_empty() {
-            let names: Vec<String> = self.parents.iter().map(|(p, _)| qualified(&p.schema, &p.name)).collect();
+            let names: Vec<String> =
+                self.parents.iter().map(|(p, _)| qualified(&p.schema, &p.name)).collect();
             sql.push_str(&format!(" INHERITS ({})", names.join(", ")));
         }
         if let Some(key) = &self.table.partition_key {

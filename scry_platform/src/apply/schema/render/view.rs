@@ -33,7 +33,8 @@ pub(super) fn view(object: &Object, view: &View, out: &mut Rendered) {
     out.nodes.push(node);
     for column in &view.columns {
         if let Some(default) = &column.default {
-            let sql = format!("ALTER VIEW {name} ALTER COLUMN {} SET DEFAULT {}", ident(&column.name), default.sql);
+            let sql =
+                format!("ALTER VIEW {name} ALTER COLUMN {} SET DEFAULT {}", ident(&column.name), default.sql);
             let mut depends_on = default.depends_on.clone();
             depends_on.push(object.id());
             let mut node = part_node(depends_on, 13, Step::new(object, "default", vec![sql]));
@@ -78,4 +79,3 @@ pub(super) fn materialized(object: &Object, view: &MaterializedView, out: &mut R
         out.stage(StageName::Refresh, Step::new(object, "refresh", refresh));
     }
 }
-
