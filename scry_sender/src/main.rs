@@ -12,6 +12,8 @@ use tracing_subscriber::EnvFilter;
 /// Threads of the runtime: one for a stream, one for a copy; more would take
 /// processors from the database beside it.
 const THREADS: usize = 2;
+/// Threads that resolve names.
+const BLOCKING_THREADS: usize = 4;
 
 /// The sidecar of scry-backfill: takes frames from the workers inside
 /// PostgreSQL on a Unix socket and streams them over HTTP/2 to scry_platform.
@@ -49,6 +51,7 @@ fn run(args: &Args) -> Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("could not start the runtime")?;

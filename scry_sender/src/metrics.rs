@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use scry_wire::message::{RefuseKind, Role};
 
@@ -18,16 +18,21 @@ const FRAMES: &str = "scry_sender_frames_total";
 const BYTES: &str = "scry_sender_bytes_total";
 const ROWS: &str = "scry_sender_rows_total";
 const QUEUE_BYTES: &str = "scry_sender_queue_bytes";
-const THROTTLE_SECONDS: &str = "scry_sender_throttle_wait_seconds_total";
+const THROTTLE_SECONDS: &str = "scry_sender_throttle_wait_seconds";
 const RECONNECTS: &str = "scry_sender_reconnects_total";
 const REFUSED: &str = "scry_sender_refused_total";
 const CONNECTIONS: &str = "scry_sender_connections";
 const UPSTREAM: &str = "scry_sender_upstream_connections";
 
+/// Seconds: from a timer's tick to a rate that is too low for its frames.
+const THROTTLE_BUCKETS: [f64; 5] = [0.001, 0.01, 0.1, 1.0, 10.0];
+
 /// Starts to record, and to serve the page on `listen`. Call inside the runtime.
 pub fn serve(listen: SocketAddr) -> Result<()> {
     let (recorder, exporter) = PrometheusBuilder::new()
         .with_http_listener(listen)
+        .set_buckets(&THROTTLE_BUCKETS)
+        .context("the buckets of a histogram are not valid")?
         .build()
         .with_context(|| format!("could not listen on {listen} for metrics"))?;
     metrics::set_global_recorder(recorder).context("could not install the metrics recorder")?;
@@ -35,7 +40,7 @@ pub fn serve(listen: SocketAddr) -> Result<()> {
     describe_counter!(BYTES, "Bytes passed on, by direction");
     describe_counter!(ROWS, "Rows passed on to the platform");
     describe_gauge!(QUEUE_BYTES, "Bytes of frames held in memory");
-    describe_counter!(THROTTLE_SECONDS, "Time that connections waited for the rate limit");
+    describe_histogram!(THROTTLE_SECONDS, "Times that connections waited for the rate limit");
     describe_counter!(RECONNECTS, "Attempts to reach the platform that were repeated, by cause");
     describe_counter!(REFUSED, "Connections of workers that were refused or ended, by kind");
     describe_gauge!(CONNECTIONS, "Connections of workers, by role");
@@ -74,9 +79,7 @@ pub fn queue_bytes_changed(bytes: usize, up: bool) {
 
 /// A connection waited for its rate.
 pub fn throttled(waited: Duration) {
-    // Counters count whole numbers: microseconds in, seconds out, is not
-    // offered; the gauge only grows.
-    gauge!(THROTTLE_SECONDS).increment(waited.as_secs_f64());
+    histogram!(THROTTLE_SECONDS).record(waited.as_secs_f64());
 }
 
 /// An attempt failed and is repeated.

@@ -1,5 +1,7 @@
 //! The path itself: frames both ways, breaks, back-pressure, memory.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use scry_wire::Lsn;
 use scry_wire::frame::Tag;
 use scry_wire::message::{Confirm, Level, Message, RefuseKind, Role, Welcome};
-use support::{Platform, Sender, Settings, Worker, batch, confirm, data, free_port, welcome};
+use support::{Mood, Platform, Sender, Settings, Worker, batch, confirm, data, free_port, welcome};
 
 fn config(url: &str) -> String {
     format!("[platform]\nendpoint = \"{url}\"\nauth_token_file = \"{{dir}}/token\"\n")
@@ -132,6 +134,38 @@ async fn a_reset_stream_and_an_ended_one_end_only_their_worker() {
     assert_eq!(workers[1].refused().await.kind, RefuseKind::Unreachable);
     workers[2].send(&batch(10, 1)).await;
     assert!(taken[0].next().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_platform_that_goes_away_keeps_its_streams_and_gets_no_new_ones() {
+    let mut platform = Platform::plain().await;
+    let sender = Sender::start(&config(&platform.http())).await;
+    let mut old = Worker::greet(&sender, Role::Stream).await;
+    let mut old_taken = platform.welcome().await;
+    old.read::<Welcome>().await;
+    platform.mood(Mood::GoingAway);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut new = Worker::greet(&sender, Role::Stream).await;
+    let new_taken = platform.welcome().await;
+    while new.next().await.unwrap().tag() != Tag::Welcome {}
+    assert_ne!(old_taken.connection, new_taken.connection);
+    old.send(&batch(10, 1)).await;
+    assert!(old_taken.next().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_dead_peer_is_found() {
+    let mut platform = Platform::plain().await;
+    let sender = Sender::start(&format!("{}ping_interval_ms = 300\n", config(&platform.http()))).await;
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let _taken = platform.welcome().await;
+    worker.read::<Welcome>().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let begun = Instant::now();
+    platform.mood(Mood::Frozen);
+    let refuse = worker.refused().await;
+    assert!(refuse.message.contains("answered no PING"), "{}", refuse.message);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 /// The platform reads nothing: the worker is stopped, memory stays bounded,

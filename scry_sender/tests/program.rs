@@ -1,5 +1,7 @@
 //! The program: start, signals, configuration, metrics.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::process::Command;
@@ -40,6 +42,7 @@ async fn says_in_one_line_why_it_cannot_start() {
         ("[platform]\nendpoint = \"https://h:1\"\n[metrics]\nlisten = \"0.0.0.0:1\"\n", "loopback"),
         ("[platform]\nendpoint = \"https://h:1\"\n[log]\nlevel = \"=x=\"\n", "level"),
         ("not toml", "not valid"),
+        ("auth_token = s3cret", "line 3"),
     ] {
         let mut sender = Sender::spawn(config);
         assert!(!sender.exit().await.success());
@@ -54,13 +57,13 @@ async fn stops_cleanly_and_tells_its_workers() {
     for signal in [SIGTERM, SIGINT] {
         let mut platform = Platform::plain().await;
         let mut sender = Sender::start(&config(&platform.http())).await;
+        // Connections are accepted in order: this one before the next is welcomed.
+        let mut silent = Worker::connect(&sender).await;
         let mut streaming = Worker::greet(&sender, Role::Stream).await;
         let mut taken = platform.welcome().await;
         streaming.read::<Welcome>().await;
         let mut connecting = Worker::greet(&sender, Role::Copy).await;
         let _unanswered = platform.take().await;
-        let mut silent = Worker::connect(&sender).await;
-        sender.logged("worker connected").await;
         let begun = Instant::now();
         sender.signal(signal);
         for worker in [&mut streaming, &mut connecting, &mut silent] {

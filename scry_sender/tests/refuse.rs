@@ -1,6 +1,8 @@
 //! Refusals: what the platform answers, what a worker may not send, who may
 //! not connect. A good connection goes on beside each.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;
@@ -197,6 +199,46 @@ async fn a_truncated_frame_resets_the_stream() {
     assert!(taken.ended().await.is_err());
     good.goes_on().await;
     sender.logged("inside a frame").await;
+}
+
+/// Needs root, to become somebody else, and perl, to be a client.
+#[tokio::test]
+async fn another_user_is_refused_by_the_kernels_word() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    if !nix::unistd::Uid::effective().is_root() || !std::path::Path::new("/usr/bin/perl").exists() {
+        println!("skipped: not root, or no perl");
+        return;
+    }
+    let mut platform = Platform::plain().await;
+    let sender = Sender::start(&config(&platform.http())).await;
+    let mut good = Good::new(&sender, &mut platform).await;
+    // Somebody opened the directory after the start.
+    for (path, mode) in
+        [(sender.dir.path(), 0o711), (sender.socket.parent().unwrap(), 0o711), (&sender.socket, 0o666)]
+    {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let script = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die 1; \
+                  connect(S, sockaddr_un($ARGV[0])) or die $!; \
+                  my $n = sysread(S, my $b, 1); exit(defined $n && $n == 0 ? 0 : 3)";
+    let status = tokio::task::spawn_blocking({
+        let socket = sender.socket.clone();
+        move || {
+            std::process::Command::new("/usr/bin/perl")
+                .arg("-e")
+                .arg(script)
+                .arg(socket)
+                .uid(65534)
+                .status()
+                .unwrap()
+        }
+    });
+    assert!(soon("the stranger's end", status).await.unwrap().success());
+    sender.logged("this user may not send").await;
+    assert!(sender.log().contains("user 65534"), "{}", sender.log());
+    good.goes_on().await;
 }
 
 #[tokio::test]

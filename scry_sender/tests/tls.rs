@@ -1,5 +1,7 @@
 //! TLS: what is accepted, and that each refusal has its own words.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use scry_wire::frame::Tag;

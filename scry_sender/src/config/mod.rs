@@ -15,6 +15,7 @@ mod size;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use figment::Figment;
@@ -73,6 +74,9 @@ pub struct PlatformConfig {
     pub ca_file: Option<PathBuf>,
     /// `client_cert_file` and `client_key_file`: PEM, for mutual TLS; both or none.
     pub client_identity: Option<(PathBuf, PathBuf)>,
+    /// `ping_interval_ms`, 100 to 600000: between PINGs. Default 10000. A
+    /// platform that answers none for twice as long is given up.
+    pub ping_interval: Duration,
 }
 
 /// `[rate_limit]`: of the copy; `[rate_limit.stream]`: of the changes.
@@ -151,7 +155,7 @@ impl Config {
     }
 
     fn from_figment(figment: &Figment) -> Result<Config> {
-        let raw: Raw = figment.extract().map_err(|e| anyhow::anyhow!(e.to_string()))?;
+        let raw: Raw = figment.extract().map_err(|e| anyhow::anyhow!(one_line(&e.to_string())))?;
         raw.check()
     }
 
@@ -177,6 +181,13 @@ impl Config {
         .filter_map(|(section, differs)| differs.then_some(section))
         .collect()
     }
+}
+
+/// A complaint of the libraries without the lines of the file that it quotes:
+/// they may hold a secret that somebody put there.
+fn one_line(complaint: &str) -> String {
+    let quoted = |line: &&str| line.contains('|') || line.trim().is_empty();
+    complaint.lines().filter(|line| !quoted(line)).map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
 fn environment() -> Env {
@@ -212,6 +223,7 @@ struct RawPlatform {
     ca_file: Option<PathBuf>,
     client_cert_file: Option<PathBuf>,
     client_key_file: Option<PathBuf>,
+    ping_interval_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -303,11 +315,17 @@ impl RawPlatform {
             (None, None) => None,
             _ => bail!("[platform] client_cert_file and client_key_file go together: set both or none"),
         };
+        let ping_ms = self.ping_interval_ms.unwrap_or(10_000);
+        ensure!(
+            (100..=600_000).contains(&ping_ms),
+            "[platform] ping_interval_ms is {ping_ms}: 100 to 600000 are allowed"
+        );
         Ok(PlatformConfig {
             endpoint: Endpoint::parse(&endpoint).context("[platform] endpoint is not valid")?,
             auth_token_file: non_empty(self.auth_token_file),
             ca_file: non_empty(self.ca_file),
             client_identity: identity,
+            ping_interval: Duration::from_millis(ping_ms),
         })
     }
 }
@@ -386,6 +404,9 @@ fn loopback(listen: &str) -> Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    // The closures of `Jail` return the library's own error.
+    #![allow(clippy::result_large_err)]
+
     use super::*;
     use figment::Jail;
 
@@ -432,6 +453,26 @@ mod tests {
         assert!(refused(&format!("{MINIMAL}[rate_limit]\nburst_multiplier=0")).contains("burst_multiplier"));
         assert!(refused(&format!("{MINIMAL}[rate_limit]\nmax_bytes_per_second='fast'")).contains("fast"));
         assert!(refused(&format!("{MINIMAL}[limits]\nmax_connections=0")).contains("max_connections"));
+    }
+
+    #[test]
+    fn the_example_file_holds_every_key_and_its_default() {
+        let text = include_str!("../../scry-backfill.example.toml");
+        let config = load(text).unwrap();
+        let minimal = load(MINIMAL).unwrap();
+        assert_eq!(config.rate_limit, minimal.rate_limit);
+        assert_eq!(config.limits, minimal.limits);
+        assert_eq!(config.log, minimal.log);
+        assert_eq!(config.platform.ping_interval, minimal.platform.ping_interval);
+        let commented: String = text
+            .lines()
+            .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(l))
+            .fold(String::new(), |mut all, line| {
+                all.push_str(line);
+                all.push('\n');
+                all
+            });
+        load(&commented).unwrap();
     }
 
     #[test]

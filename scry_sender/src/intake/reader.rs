@@ -5,11 +5,13 @@
 //! read goes on at once. What it does not do: it waits for nothing to fill up.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::queue::{Lane, PIECE_BYTES, Piece, Room};
 use crate::scan::Scanner;
@@ -94,7 +96,8 @@ pub async fn hang_up(socket: &UnixStream) {
     loop {
         // PRIORITY alone also reports a closed end, and not plain bytes.
         match socket.ready(Interest::PRIORITY).await {
-            Ok(ready) if !ready.is_read_closed() => tokio::task::yield_now().await,
+            // Urgent bytes, which no worker sends: look again later.
+            Ok(ready) if !ready.is_read_closed() => sleep(Duration::from_millis(100)).await,
             Ok(_) | Err(_) => return,
         }
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants: all of it within [`CONNECT_TIMEOUT`]; a peer that answers no
-//! PING for [`PONG_TIMEOUT`] is given up, and with it every stream on the
+//! PING for two intervals is given up, and with it every stream on the
 //! connection; what the platform can make us hold is bounded by our windows.
 //! What it does not do: it does not retry.
 
@@ -30,15 +30,15 @@ use crate::metrics;
 
 /// For name, TCP, TLS and HTTP/2 together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between PINGs.
-const PING_EVERY: Duration = Duration::from_secs(10);
-/// Without an answer to a PING the peer is dead.
-const PONG_TIMEOUT: Duration = Duration::from_secs(20);
+/// Without an answer to a PING for so many of its intervals the peer is dead.
+const PONG_INTERVALS: u32 = 2;
 /// The system's own probes, and its bound on data that nobody acknowledges.
 const TCP_IDLE: Duration = Duration::from_secs(30);
+const TCP_PROBE_EVERY: Duration = Duration::from_secs(10);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Without a stream the connection is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What the platform may send on one stream before we read it: confirmations
 /// have 32 bytes.
@@ -117,9 +117,9 @@ async fn open(config: &PlatformConfig) -> Result<Live, Failure> {
     let tcp = open_tcp(&config.endpoint).await?;
     if config.endpoint.tls {
         let stream = tls::handshake(config, tcp).await?;
-        return http2(stream, &config.endpoint).await;
+        return http2(stream, config).await;
     }
-    http2(tcp, &config.endpoint).await
+    http2(tcp, config).await
 }
 
 async fn open_tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
@@ -144,7 +144,7 @@ async fn open_tcp(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
 
 /// No lingering, and a dead peer found by the system too.
 fn tune(stream: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(TCP_IDLE).with_interval(PING_EVERY).with_retries(3);
+    let keepalive = TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE_EVERY).with_retries(3);
     let socket = SockRef::from(stream);
     let tuned = stream
         .set_nodelay(true)
@@ -155,7 +155,7 @@ fn tune(stream: &TcpStream) {
     }
 }
 
-async fn http2<T>(io: T, endpoint: &Endpoint) -> Result<Live, Failure>
+async fn http2<T>(io: T, config: &PlatformConfig) -> Result<Live, Failure>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -167,17 +167,18 @@ where
         .enable_push(false)
         .handshake::<_, Bytes>(io)
         .await
-        .map_err(|e| explain(&e, endpoint))?;
+        .map_err(|e| explain(&e, &config.endpoint))?;
     let shared = Arc::new(Shared::default());
     let ping = connection.ping_pong();
-    tokio::spawn(drive(connection, ping, Arc::clone(&shared), endpoint.clone()));
+    let pings = keep_alive(ping, config.ping_interval, config.endpoint.clone());
+    tokio::spawn(drive(connection, pings, Arc::clone(&shared), config.endpoint.clone()));
     Ok(Live { requests, shared })
 }
 
 /// Runs the connection until it ends; then notes why, for its streams.
 async fn drive<T>(
     connection: Connection<T, Bytes>,
-    ping: Option<PingPong>,
+    pings: impl Future<Output = Failure>,
     shared: Arc<Shared>,
     endpoint: Endpoint,
 ) where
@@ -190,7 +191,7 @@ async fn drive<T>(
             Ok(()) => Failure::new(FailureKind::Lost, format!("{endpoint} closed the connection")),
             Err(error) => explain(&error, &endpoint),
         },
-        failure = keep_alive(ping, &endpoint) => failure,
+        failure = pings => failure,
         () = idle(&shared) => Failure::new(FailureKind::Lost, "idle connection closed"),
     };
     // Set before the connection is dropped: its streams look here first.
@@ -198,16 +199,15 @@ async fn drive<T>(
     let _ = shared.end.set(failure);
 }
 
-async fn keep_alive(ping: Option<PingPong>, endpoint: &Endpoint) -> Failure {
+async fn keep_alive(ping: Option<PingPong>, interval: Duration, endpoint: Endpoint) -> Failure {
     let Some(mut ping) = ping else { return std::future::pending().await };
     loop {
-        sleep(PING_EVERY).await;
-        match timeout(PONG_TIMEOUT, ping.ping(Ping::opaque())).await {
+        sleep(interval).await;
+        match timeout(interval * PONG_INTERVALS, ping.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return explain(&error, endpoint),
+            Ok(Err(error)) => return explain(&error, &endpoint),
             Err(_) => {
-                let seconds = PONG_TIMEOUT.as_secs();
-                let message = format!("{endpoint} has answered no PING for {seconds} s");
+                let message = format!("{endpoint} has answered no PING for {:?}", interval * PONG_INTERVALS);
                 return Failure::new(FailureKind::Lost, message);
             }
         }
@@ -218,7 +218,7 @@ async fn keep_alive(ping: Option<PingPong>, endpoint: &Endpoint) -> Failure {
 async fn idle(shared: &Shared) {
     let mut since = Instant::now();
     while since.elapsed() < IDLE_MAX {
-        sleep(PING_EVERY).await;
+        sleep(IDLE_LOOK_EVERY).await;
         if shared.streams() > 0 {
             since = Instant::now();
         }

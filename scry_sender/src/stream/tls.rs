@@ -154,10 +154,16 @@ fn certificate(why: &CertificateError, config: &PlatformConfig, words: &str) -> 
             "is for another name",
             "Use a name in the endpoint that the certificate is for.",
         ),
-        CertificateError::UnknownIssuer => (
+        // A bad signature: the issuer's name is known, its key is another.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             FailureKind::CertificateIssuer,
             "is signed by an authority that is not trusted",
             "Set [platform] ca_file to the certificate of the authority that signed it.",
+        ),
+        _ if words.contains("CaUsedAsEndEntity") => (
+            FailureKind::Tls,
+            "is an authority's own, which is no server's",
+            "Make a certificate with basicConstraints CA:FALSE for the server.",
         ),
         _ => (FailureKind::Tls, "is not acceptable", ""),
     };

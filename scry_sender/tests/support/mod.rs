@@ -242,6 +242,17 @@ pub struct Platform {
     taken: mpsc::Receiver<Taken>,
     accepting: JoinHandle<()>,
     pub settings: Settings,
+    mood: tokio::sync::watch::Sender<Mood>,
+}
+
+/// What every connection of the platform does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Serving,
+    /// Sends GOAWAY and serves what it has.
+    GoingAway,
+    /// Neither reads nor writes: as if the network were gone.
+    Frozen,
 }
 
 #[derive(Clone, Copy)]
@@ -280,26 +291,31 @@ impl Platform {
         let port = listener.local_addr().unwrap().port();
         let (taken_tx, taken) = mpsc::channel(64);
         let acceptor = tls.map(|c| tokio_rustls::TlsAcceptor::from(Arc::new(c)));
+        let (mood, mood_seen) = tokio::sync::watch::channel(Mood::Serving);
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             let mut number = 0;
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 number += 1;
-                let (taken, acceptor, number) = (taken_tx.clone(), acceptor.clone(), number);
+                let (taken, acceptor, mood) = (taken_tx.clone(), acceptor.clone(), mood_seen.clone());
                 connections.spawn(async move {
                     match acceptor {
-                        None => speak(tcp, settings, number, taken).await,
+                        None => speak(tcp, settings, number, taken, mood).await,
                         Some(acceptor) => {
                             if let Ok(tls) = acceptor.accept(tcp).await {
-                                speak(tls, settings, number, taken).await;
+                                speak(tls, settings, number, taken, mood).await;
                             }
                         }
                     }
                 });
             }
         });
-        Platform { port, taken, accepting, settings }
+        Platform { port, taken, accepting, settings, mood }
+    }
+
+    pub fn mood(&self, mood: Mood) {
+        self.mood.send_replace(mood);
     }
 
     pub fn http(&self) -> String {
@@ -349,6 +365,7 @@ async fn speak<T: AsyncRead + AsyncWrite + Unpin>(
     settings: Settings,
     number: usize,
     taken: mpsc::Sender<Taken>,
+    mut mood: tokio::sync::watch::Receiver<Mood>,
 ) {
     let mut connection = h2::server::Builder::new()
         .initial_window_size(settings.stream_window)
@@ -356,7 +373,20 @@ async fn speak<T: AsyncRead + AsyncWrite + Unpin>(
         .handshake::<_, Bytes>(io)
         .await
         .unwrap();
-    while let Some(Ok((request, respond))) = connection.accept().await {
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            Ok(()) = mood.changed() => {
+                let now = *mood.borrow_and_update();
+                match now {
+                    Mood::Serving => {}
+                    Mood::GoingAway => connection.graceful_shutdown(),
+                    Mood::Frozen => std::future::pending().await,
+                }
+                continue;
+            }
+        };
+        let Some(Ok((request, respond))) = accepted else { return };
         let (head, recv) = request.into_parts();
         let one = Taken { head, connection: number, recv, buf: BytesMut::new(), respond, send: None };
         if taken.send(one).await.is_err() {
