@@ -133,6 +133,16 @@ impl Output {
         link.live.blocked_us.fetch_add(blocked, Relaxed);
     }
 
+    fn report_stranger(&mut self) {
+        while let Some(name) = self.cache.take_stranger() {
+            let message =
+                format!("partition \"{name}\" was added after start(): its rows do not reach the shadow");
+            let hint = "Stop the job and start it again to bring the partition.";
+            self.link.job.say(&message, "", hint);
+            self.link.job.event(Level::Warning, &message, hint);
+        }
+    }
+
     fn flush_if_full(&mut self) {
         if self.batch.is_full() {
             self.flush(false);
@@ -241,7 +251,10 @@ impl Sink for Output {
     }
 
     fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>) {
-        let Some(entry) = self.cache.get(relation) else { return };
+        let Some(entry) = self.cache.get(relation) else {
+            self.report_stranger();
+            return;
+        };
         if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
             return;
         }

@@ -30,6 +30,8 @@ unsafe extern "C-unwind" {
     /// utils/relfilenodemap.h (`RelidByRelfilenumber` from 16 on)
     #[cfg_attr(not(feature = "pg15"), link_name = "RelidByRelfilenumber")]
     pub fn RelidByRelfilenode(tablespace: pg_sys::Oid, number: pg_sys::Oid) -> pg_sys::Oid;
+    /// catalog/partition.h
+    pub fn get_partition_ancestors(relid: pg_sys::Oid) -> *mut pg_sys::List;
     /// tcop/tcopprot.h
     pub fn die(signal: c_int);
     /// postmaster/interrupt.h
