@@ -15,12 +15,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 use scry_wire::Lsn;
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::change::{
     Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
 };
-use scry_wire::message::{Confirm, Message};
+use scry_wire::message::{Confirm, Message, Relation};
 
 use super::relation_cache::RelationCache;
 use super::sequence::SequenceNames;
@@ -41,6 +43,8 @@ pub struct Output {
     link: Link,
     batch: Batch,
     cache: RelationCache,
+    /// The user wants only the inserts of tables without a replica identity.
+    inserts_only: bool,
     /// The open transaction's begin stands in the stream.
     begun: bool,
     sequences: SequenceNames,
@@ -72,6 +76,7 @@ impl Output {
         handoff: Handoff,
         applied: Lsn,
         cache: RelationCache,
+        inserts_only: bool,
         watch: Box<dyn FnMut(JobRef)>,
     ) -> Output {
         let live = job.live();
@@ -83,6 +88,7 @@ impl Output {
             link: Link { job, live, handoff, progress, pending: VecDeque::new(), watch },
             batch: Batch::new(Tag::Batch),
             cache,
+            inserts_only,
             begun: false,
             sequences: SequenceNames::default(),
             written: applied,
@@ -245,6 +251,23 @@ fn take_frames(
     Ok(())
 }
 
+/// A table that had a replica identity at start() has none any more: its
+/// changes cannot be followed, and must not be passed over in silence.
+fn no_identity(relation: &Relation) -> ! {
+    let name = format!("{}.{}", relation.schema, relation.name);
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("cannot follow an UPDATE or DELETE of table \"{name}\": it has no replica identity"),
+        "scry_backfill",
+    )
+    .set_hint(format!(
+        "Stop the job, give the table a primary key or ALTER TABLE {name} REPLICA IDENTITY USING INDEX, and start \
+         it again; or start it with options => '{{\"keyless\": \"inserts_only\"}}'."
+    ))
+    .report(PgLogLevel::ERROR);
+    unreachable!("an error has been raised")
+}
+
 impl Sink for Output {
     fn begin(&mut self, _transaction: &Transaction) {
         self.begun = false;
@@ -257,6 +280,12 @@ impl Sink for Output {
         };
         if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
             return;
+        }
+        if !matches!(change, RowChange::Insert(_)) && !entry.has_identity() {
+            if self.inserts_only {
+                return;
+            }
+            no_identity(&entry.description);
         }
         if !entry.announced {
             ChangeWriter::new(self.batch.buf()).relation(&entry.description);
@@ -289,10 +318,7 @@ impl Sink for Output {
                 relation.encode(&mut entry.encoder, old, writer.tuple());
                 open
             }
-            RowChange::Delete(None) => {
-                // start() takes such tables as inserts only.
-                return;
-            }
+            RowChange::Delete(None) => return,
         };
         if let Err(err) = writer.close(open) {
             pgrx::error!("row of table \"{}\" is too large to be sent: {err}", entry.description.name);

@@ -131,6 +131,11 @@ impl RelationCache {
 }
 
 impl Entry {
+    /// Whether updates and deletes can be followed: old rows can be named.
+    pub fn has_identity(&self) -> bool {
+        self.description.columns.iter().any(|column| column.key)
+    }
+
     /// Whether old rows are whole rows.
     pub fn is_full(&self) -> bool {
         self.description.replica_identity == ReplicaIdentity::Full

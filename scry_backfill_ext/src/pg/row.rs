@@ -398,6 +398,14 @@ unsafe fn detoasted<'a>(raw: usize, context: &mut RowContext) -> &'a [u8] {
     // row's context, both valid until the row is written.
     unsafe {
         let mut value = raw as *mut pg_sys::varlena;
+        if varlena::varatt_is_1b_e(value)
+            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_INDIRECT as u32
+        {
+            // Logical decoding put a TOASTed value together and left a pointer
+            // to it (ReorderBufferToastReplace); no need for a copy.
+            let indirect = varlena::vardata_1b_e(value).cast::<pg_sys::varatt_indirect>();
+            value = indirect.read_unaligned().pointer;
+        }
         let inline = varlena::varatt_is_4b_u(value)
             || (varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value));
         if !inline {

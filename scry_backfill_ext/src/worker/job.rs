@@ -26,6 +26,8 @@ pub struct Job {
     pub slot_name: String,
     /// `start('*')`: objects that no table needs come along.
     pub whole_database: bool,
+    /// Tables without a replica identity bring their inserts only, as the user wished.
+    pub inserts_only: bool,
 }
 
 /// A row of `scry_backfill.job_table`.
@@ -41,7 +43,8 @@ pub struct JobTable {
 
 /// Loads the job `name`.
 pub fn load(name: &str) -> Job {
-    const SQL: &str = "SELECT mode, state, generation, copy_id, slot_name, whole_database \
+    const SQL: &str = "SELECT mode, state, generation, copy_id, slot_name, whole_database, \
+                       (options OPERATOR(pg_catalog.->>) 'keyless') OPERATOR(pg_catalog.=) 'inserts_only' \
                        FROM scry_backfill.job WHERE name OPERATOR(pg_catalog.=) $1";
     let loaded = Spi::connect(|client| -> Result<Option<Job>, SpiError> {
         let rows = client.select(SQL, Some(1), &[DatumWithOid::from(name)])?;
@@ -59,6 +62,7 @@ pub fn load(name: &str) -> Job {
             copy_id: number(4)?,
             slot_name: text(5)?,
             whole_database: row.get::<bool>(6)?.unwrap_or_default(),
+            inserts_only: row.get::<bool>(7)?.unwrap_or_default(),
         }))
     });
     match loaded {

@@ -27,7 +27,11 @@ pub enum Next {
 pub fn next(mode: &str, state: &str, generation: u64, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
     let shadow_is_ours = welcome.generation == generation;
     let shadow_complete = shadow_is_ours && welcome.copy_state == CopyState::Copied;
+    let shadow_begun = shadow_is_ours && welcome.copy_state == CopyState::Copying;
     if mode == "snapshot" {
+        if shadow_begun {
+            return Next::StartOver("the copy was interrupted, and its snapshot is gone".to_owned());
+        }
         return if state == "finished" || shadow_complete {
             Next::Finished
         } else {
@@ -36,7 +40,8 @@ pub fn next(mode: &str, state: &str, generation: u64, slot: Option<SlotInfo>, we
     }
     let was_complete = state == "streaming";
     match slot {
-        None if was_complete || shadow_complete => {
+        // Tables that are complete would miss what came after that slot.
+        None if was_complete || shadow_complete || shadow_begun => {
             Next::StartOver("the replication slot is gone: changes since then are unknown".to_owned())
         }
         None => Next::Copy { slot_exists: false },
@@ -101,6 +106,7 @@ mod tests {
         let copied = welcome(7, CopyState::Copied, 50);
         for (case, slot, welcome) in [
             ("slot gone", None, copied.clone()),
+            ("slot gone in mid-copy", None, welcome(7, CopyState::Copying, 0)),
             ("invalidated", slot(40).map(|s| SlotInfo { invalidated: true, ..s }), copied.clone()),
             ("shadow behind", slot(60), copied),
             ("other history", slot(40), welcome(8, CopyState::Copied, 50)),
@@ -116,5 +122,7 @@ mod tests {
         let fresh = welcome(0, CopyState::None, 0);
         assert_eq!(next("snapshot", "new", 7, None, &fresh), Next::Copy { slot_exists: false });
         assert_eq!(next("snapshot", "finished", 7, None, &fresh), Next::Finished);
+        let begun = welcome(7, CopyState::Copying, 0);
+        assert!(matches!(next("snapshot", "copying", 7, None, &begun), Next::StartOver(_)));
     }
 }

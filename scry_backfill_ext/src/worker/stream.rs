@@ -177,7 +177,14 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, watch: B
     let start = session.welcome.applied_lsn;
     let mut decoder = Decoder::open(&row.slot_name, start);
     let slot = decoding::slot_info(&row.slot_name).map_or(Lsn::INVALID, |slot| slot.confirmed_flush_lsn);
-    let mut output = Output::new(job, session.handoff, start.max(slot), RelationCache::new(followed), watch);
+    let mut output = Output::new(
+        job,
+        session.handoff,
+        start.max(slot),
+        RelationCache::new(followed),
+        row.inserts_only,
+        watch,
+    );
     let (mut records, mut looked) = (0u32, Instant::now());
     while let Step::Record(end) = decoder.step(&mut output) {
         latch::serve_interrupts();
