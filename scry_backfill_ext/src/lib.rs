@@ -6,6 +6,7 @@
 //! ```
 #![deny(unsafe_code, ffi_unwind_calls)]
 
+mod api;
 mod batch;
 mod catalog;
 mod confirm;
@@ -29,6 +30,7 @@ pub extern "C-unwind" fn _PG_init() {
     if pg::server::preloading() {
         pg::shared::request();
         pg::xact::register();
+        pg::drop_guard::install();
         worker::registration::register_launcher();
     }
 }

@@ -21,3 +21,15 @@ pub fn exit_for_restart() -> ! {
     // SAFETY: runs the server's exit callbacks and does not return.
     unsafe { pg_sys::proc_exit(1) }
 }
+
+/// Sleeps in a backend, interruptibly: cancel and terminate end the statement.
+pub fn nap(timeout: std::time::Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let timeout_ms = timeout.as_millis().clamp(1, 60_000) as i64;
+    // SAFETY: MyLatch is this process's own latch from InitProcess on.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events.cast_signed(), timeout_ms, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}

@@ -181,9 +181,14 @@ impl Launcher {
                     // Snapshot workers end by themselves; look again soon.
                     return Duration::from_millis(100);
                 }
+                let database = job.live().database.load(Relaxed);
                 job.set_state(State::Stopped);
                 job.release();
-                SLEEP_MAX
+                // It may have been started again while its last life ended.
+                if !self.scans.contains(&database) {
+                    self.scans.push_front(database);
+                }
+                Duration::ZERO
             }
         }
     }

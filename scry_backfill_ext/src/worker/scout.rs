@@ -1,12 +1,13 @@
 //! The scout: a short worker that reads the jobs of one database and takes a
 //! place in shared memory for each that is wanted.
 //!
-//! It passes over rows that a transaction is changing (`SKIP LOCKED`): that
-//! transaction asks for another scan when it ends. A database that was copied
-//! from another one (`CREATE DATABASE ... TEMPLATE`, pg_upgrade keeps the OID)
+//! It passes over jobs that a transaction is changing (it holds the job's
+//! advisory lock): that transaction asks for another scan when it ends. A
+//! database that was copied from another one (`CREATE DATABASE ... TEMPLATE`)
 //! holds that one's jobs: they are stopped here, and told.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::datum::DatumWithOid;
@@ -15,7 +16,11 @@ use pgrx::spi::{self, Spi};
 
 use super::launcher;
 use super::shmem::{Desired, JobRef, Level, State, add_event};
+use crate::api::job;
 use crate::pg::{latch, server, shared};
+
+/// How long to wait before a job that is being changed is looked at again.
+const PASSED_OVER_RETRY: Duration = Duration::from_secs(2);
 
 /// A row of the table `job`.
 struct JobRow {
@@ -33,62 +38,80 @@ pub fn main(argument: usize) {
     let Ok(database) = u32::try_from(argument) else { return };
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     server::set_setting(c"search_path", "pg_catalog, pg_temp");
-    if let Err(error) = BackgroundWorker::transaction(|| scan(database)) {
-        pgrx::warning!("could not read the jobs of the database: {error}");
+    let mut passed_over = false;
+    match BackgroundWorker::transaction(|| scan(database)) {
+        Ok(passed) => passed_over = passed,
+        Err(error) => pgrx::warning!("could not read the jobs of the database: {error}"),
+    }
+    if passed_over {
+        // The transaction that changes the job asks for a scan just before it
+        // gives the lock back; that scan may have been this one.
+        latch::wait(PASSED_OVER_RETRY);
+        super::shmem::request_scan(database);
     }
     latch::wake(&shared::live().launcher);
 }
 
-fn scan(database: u32) -> Result<(), spi::Error> {
+/// Returns whether a job was passed over because it is being changed.
+fn scan(database: u32) -> Result<bool, spi::Error> {
     let exists = Spi::get_one::<bool>(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'scry_backfill')",
     )?;
     if exists != Some(true) {
-        return Ok(());
+        return Ok(false);
     }
-    for row in read_jobs()? {
-        if row.database == database {
-            take_place(database, &row);
-        } else {
-            stop_copied(database, &row)?;
+    let mut passed_over = false;
+    for name in wanted_jobs()? {
+        if !job::try_lock(&name)? {
+            passed_over = true;
+            continue;
+        }
+        // Read again: it may have changed before the lock was got.
+        match read_job(&name)? {
+            Some(row) if row.database == database => take_place(database, &row),
+            Some(row) => stop_copied(database, &row)?,
+            None => {}
         }
     }
-    Ok(())
+    Ok(passed_over)
 }
 
-fn read_jobs() -> Result<Vec<JobRow>, spi::Error> {
+const WANTED: &str = "desired IN ('run', 'pause') AND state <> 'finished'";
+
+fn wanted_jobs() -> Result<Vec<String>, spi::Error> {
+    let sql = format!("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job WHERE {WANTED}");
+    Ok(Spi::get_one::<Vec<String>>(&sql)?.unwrap_or_default())
+}
+
+fn read_job(name: &str) -> Result<Option<JobRow>, spi::Error> {
+    let sql = format!(
+        "SELECT name, slot_name, desired, generation, copy_id, database_oid \
+         FROM scry_backfill.job WHERE name = $1 AND {WANTED}"
+    );
+    // As a change, so that it gets a snapshot of its own, newer than the lock.
     Spi::connect_mut(|client| {
-        let rows = client.update(
-            "SELECT name, slot_name, desired, generation, copy_id, database_oid \
-             FROM scry_backfill.job \
-             WHERE desired IN ('run', 'pause') AND state <> 'finished' FOR SHARE SKIP LOCKED",
-            None,
-            &[],
-        )?;
-        let mut jobs = Vec::new();
-        for row in rows {
-            jobs.push(JobRow {
-                name: row.get::<String>(1)?.unwrap_or_default(),
-                slot: row.get::<String>(2)?.unwrap_or_default(),
-                desired: Desired::from_text(&row.get::<String>(3)?.unwrap_or_default()),
-                generation: row.get::<i64>(4)?.unwrap_or_default(),
-                copy_id: row.get::<i64>(5)?.unwrap_or_default(),
-                database: row.get::<pg_sys::Oid>(6)?.map_or(0, pg_sys::Oid::to_u32),
-            });
+        let rows = client.update(&sql, Some(1), &[DatumWithOid::from(name)])?;
+        if rows.is_empty() {
+            return Ok(None);
         }
-        Ok(jobs)
+        let row = rows.first();
+        Ok(Some(JobRow {
+            name: row.get::<String>(1)?.unwrap_or_default(),
+            slot: row.get::<String>(2)?.unwrap_or_default(),
+            desired: Desired::from_text(&row.get::<String>(3)?.unwrap_or_default()),
+            generation: row.get::<i64>(4)?.unwrap_or_default(),
+            copy_id: row.get::<i64>(5)?.unwrap_or_default(),
+            database: row.get::<pg_sys::Oid>(6)?.map_or(0, pg_sys::Oid::to_u32),
+        }))
     })
 }
 
 fn take_place(database: u32, row: &JobRow) {
-    let generation = row.generation.unsigned_abs();
     if let Some(old) = JobRef::find(database, &row.name)
-        && old.live().generation.load(Acquire) != generation
+        && old.desired() == Desired::Stop
     {
         if launcher::has_workers(old) {
-            // The last generation is still ending; the launcher gives the place back and scans again.
-            old.set_desired(Desired::Stop);
-            super::shmem::request_scan(database);
+            // The job's last life is still ending; the launcher scans again when it has.
             return;
         }
         old.release();
@@ -104,8 +127,10 @@ fn take_place(database: u32, row: &JobRow) {
         return;
     };
     let live = job.live();
-    live.generation.store(generation, Release);
-    live.copy_id.store(row.copy_id.unsigned_abs(), Relaxed);
+    if live.generation.load(Acquire) == 0 {
+        live.generation.store(row.generation.unsigned_abs(), Release);
+        live.copy_id.store(row.copy_id.unsigned_abs(), Relaxed);
+    }
     if row.desired == Desired::Run && job.desired() != Desired::Run {
         live.failures.store(0, Relaxed);
         live.retry_at.store(0, Relaxed);

@@ -1,0 +1,178 @@
+//! `check()`: what stands in the way of a job, without starting one.
+//!
+//! Levels: `error` (start() would refuse), `warning` (it would start, and
+//! something is slower, later or missing), `info` (good to know).
+
+use pgrx::datum::DatumWithOid;
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{self, Spi};
+use pgrx::{name, pg_extern};
+
+use super::options::JobOptions;
+use super::preflight;
+use super::refusal::{Refusal, or_raise};
+use super::select::{self, Caller, Selection};
+use super::start::foreign_keys_left_out;
+use crate::guc::{self, SenderKind};
+use crate::pg::privileged::as_superuser;
+use crate::worker::sender_child;
+
+struct Finding {
+    level: &'static str,
+    object: String,
+    finding: String,
+    remedy: String,
+}
+
+impl Finding {
+    fn new(level: &'static str, object: &str, finding: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { level, object: object.to_owned(), finding: finding.into(), remedy: remedy.into() }
+    }
+}
+
+type Findings = TableIterator<
+    'static,
+    (name!(level, String), name!(object, String), name!(finding, String), name!(remedy, String)),
+>;
+
+/// Lists what stands in the way; no row means nothing does.
+#[pg_extern(sql = false)]
+fn check(tables: &str) -> Findings {
+    let mut findings = or_raise(try_check(tables));
+    let rank = |level: &str| match level {
+        "error" => 0,
+        "warning" => 1,
+        _ => 2,
+    };
+    findings.sort_by_key(|finding| rank(finding.level));
+    TableIterator::new(
+        findings.into_iter().map(|f| (f.level.to_owned(), f.object, f.finding, f.remedy)),
+    )
+}
+
+fn try_check(list: &str) -> Result<Vec<Finding>, Refusal> {
+    let mut findings = Vec::new();
+    let caller = Caller::current()?;
+    note(&mut findings, "error", "server", preflight::preloaded());
+    // start() falls back to mode snapshot.
+    note(&mut findings, "warning", "server", preflight::wal_level());
+    note(&mut findings, "error", "server", preflight::not_standby());
+    note(&mut findings, "error", "server", preflight::endpoint());
+    note(&mut findings, "error", "database", preflight::encoding());
+    as_superuser(|| {
+        if preflight::wal_level().is_ok() {
+            note(&mut findings, "error", "server", preflight::free_slot(""));
+        }
+        note(&mut findings, "error", "server", preflight::free_workers());
+        if crate::pg::shared::available() {
+            note(&mut findings, "error", "server", preflight::free_place());
+        }
+        sender(&mut findings);
+        delays(&mut findings)?;
+        let selection = select::select(list, &JobOptions::default(), &caller)?;
+        tables(&mut findings, selection)?;
+        Ok(findings)
+    })
+}
+
+fn note(findings: &mut Vec<Finding>, level: &'static str, object: &str, result: Result<(), Refusal>) {
+    if let Err(refusal) = result {
+        findings.push(Finding::new(level, object, refusal.finding(), refusal.remedy()));
+    }
+}
+
+fn sender(findings: &mut Vec<Finding>) {
+    if guc::sender() == SenderKind::Managed
+        && let Err((message, hint)) = sender_child::check_program(&guc::sender_path())
+    {
+        findings.push(Finding::new("error", "sender", message, hint));
+    }
+}
+
+/// Transactions that the slot's creation would wait for, once they are old.
+fn delays(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
+    const SQL: &str = "
+        SELECT format('process %s (%s, database %s)', a.pid, a.usename, a.datname),
+            format('runs a transaction since %s', date_trunc('second', a.xact_start)),
+            format('End it, or cancel it: SELECT pg_terminate_backend(%s);', a.pid)
+        FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()
+            AND a.xact_start < pg_catalog.clock_timestamp() - interval '10 seconds'
+        UNION ALL
+        SELECT format('prepared transaction %L (%s, database %s)', p.gid, p.owner, p.database),
+            format('is left since %s', date_trunc('second', p.prepared)),
+            format('COMMIT PREPARED or ROLLBACK PREPARED %L.', p.gid)
+        FROM pg_catalog.pg_prepared_xacts AS p";
+    for (object, finding, remedy) in triples(SQL, &[])? {
+        let finding = format!("{finding}; the creation of a slot waits for it");
+        findings.push(Finding::new("warning", &object, finding, remedy));
+    }
+    Ok(())
+}
+
+fn tables(findings: &mut Vec<Finding>, selection: Selection) -> Result<(), Refusal> {
+    for refusal in &selection.refused {
+        findings.push(Finding::new("error", "tables", refusal.finding(), refusal.remedy()));
+    }
+    for (relation, reason) in &selection.left_out {
+        findings.push(Finding::new("warning", relation, format!("left out: {reason}"), ""));
+    }
+    if !selection.whole_database {
+        for (key, from, to) in foreign_keys_left_out(&selection)? {
+            findings.push(Finding::new(
+                "warning",
+                &from,
+                format!("foreign key \"{key}\" is left out: {to} is not selected"),
+                format!("Select {to} too."),
+            ));
+        }
+    }
+    text_types(findings, &selection)?;
+    large_objects(findings)
+}
+
+/// Tables whose rows go as text, which is slower, because of a column's type.
+fn text_types(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), Refusal> {
+    const SQL: &str = "
+        SELECT format('%I.%I', n.nspname, c.relname),
+            format('column %s of type %s', quote_ident(min(a.attname)), min(format_type(a.atttypid, NULL))), ''
+        FROM pg_catalog.pg_attribute AS a
+        JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+            AND t.oid >= 16384 AND t.typtype <> 'e' AND NOT (t.typtype = 'd' AND t.typbasetype < 16384)
+        GROUP BY n.nspname, c.relname
+        ORDER BY n.nspname, c.relname
+        LIMIT 100";
+    let oids: Vec<Oid> = selection.tables.iter().map(|table| Oid::from(table.oid)).collect();
+    for (object, column, _) in triples(SQL, &[DatumWithOid::from(oids)])? {
+        findings.push(Finding::new("info", &object, format!("rows are sent as text because of {column}"), ""));
+    }
+    Ok(())
+}
+
+fn large_objects(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
+    let any = Spi::get_one::<bool>("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")?;
+    if any == Some(true) {
+        findings.push(Finding::new(
+            "warning",
+            "large objects",
+            "large objects are not sent",
+            "Store them in bytea columns if the shadow needs them.",
+        ));
+    }
+    Ok(())
+}
+
+fn triples(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<(String, String, String)>, Refusal> {
+    Ok(Spi::connect(|client| -> Result<Vec<_>, spi::Error> {
+        let mut rows = Vec::new();
+        for row in client.select(sql, None, args)? {
+            let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);
+            rows.push((text(1)?, text(2)?, text(3)?));
+        }
+        Ok(rows)
+    })?)
+}

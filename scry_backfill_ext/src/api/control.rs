@@ -1,0 +1,152 @@
+//! `stop()`, `pause()`, `resume()`: say what is wanted, wait until it is so.
+
+use std::time::{Duration, Instant};
+
+use pgrx::{PgSqlErrorCode, pg_extern};
+
+use super::job::{self, Job};
+use super::preflight;
+use super::refusal::{Refusal, or_raise};
+use crate::pg::privileged::as_superuser;
+use crate::pg::shared::JobLive;
+use crate::pg::{latch, peer, shared, slot_drop, xact};
+use crate::worker::launcher::has_workers;
+use crate::worker::shmem::{Desired, JobRef, Level, State};
+
+/// How long the workers may take to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After this they are asked again, by a signal.
+const SIGNAL_AFTER: Duration = Duration::from_secs(5);
+
+/// Ends a job; drops its slot unless told otherwise.
+#[pg_extern(sql = false)]
+fn stop(job: &str, drop_slot: bool) {
+    or_raise(as_superuser(|| try_stop(job, drop_slot)));
+}
+
+/// Keeps a job's slot and its place, and sends nothing.
+#[pg_extern(sql = false)]
+fn pause(job: &str) {
+    or_raise(as_superuser(|| try_pause(job)));
+}
+
+/// Goes on with a paused job.
+#[pg_extern(sql = false)]
+fn resume(job: &str) {
+    or_raise(as_superuser(|| try_resume(job)));
+}
+
+fn try_stop(name: &str, drop_slot: bool) -> Result<(), Refusal> {
+    let job = lock_and_get(name)?;
+    end_workers(&job, Desired::Stop)?;
+    job.set_desired("stop")?;
+    job.set_state("stopped")?;
+    if drop_slot && !job.slot_name.is_empty() {
+        slot_drop::drop_slot(&job.slot_name);
+    }
+    note(&job, "the job was stopped");
+    Ok(())
+}
+
+fn try_pause(name: &str) -> Result<(), Refusal> {
+    preflight::preloaded()?;
+    let job = lock_and_get(name)?;
+    match job.desired.as_str() {
+        "pause" => return Ok(()),
+        "stop" => return Err(is_stopped(name)),
+        _ if job.state == "finished" => return Err(is_finished(name)),
+        _ => {}
+    }
+    end_workers(&job, Desired::Pause)?;
+    job.set_desired("pause")?;
+    note(&job, "the job was paused; its slot keeps WAL until it goes on");
+    Ok(())
+}
+
+fn try_resume(name: &str) -> Result<(), Refusal> {
+    preflight::preloaded()?;
+    preflight::not_standby()?;
+    let job = lock_and_get(name)?;
+    match job.desired.as_str() {
+        "run" => Ok(()),
+        "stop" => Err(is_stopped(name)),
+        _ => {
+            job.set_desired("run")?;
+            note(&job, "the job goes on");
+            Ok(())
+        }
+    }
+}
+
+fn lock_and_get(name: &str) -> Result<Job, Refusal> {
+    job::lock(name)?;
+    let job = Job::get(name)?;
+    xact::jobs_changed();
+    Ok(job)
+}
+
+/// An error: the job is stopped.
+pub fn is_stopped(name: &str) -> Refusal {
+    Refusal::not_ready(format!("job \"{name}\" is stopped"))
+        .hint("Start it with scry_backfill.start().")
+}
+
+fn is_finished(name: &str) -> Refusal {
+    Refusal::not_ready(format!("job \"{name}\" is finished"))
+        .detail("It copied its tables once and does not follow them.")
+}
+
+fn note(job: &Job, message: &str) {
+    if shared::available() {
+        crate::worker::shmem::add_event(crate::pg::server::database(), &job.name, Level::Info, message, "");
+    }
+}
+
+/// Makes the job's workers end, and waits until they have.
+fn end_workers(job: &Job, desired: Desired) -> Result<(), Refusal> {
+    let Some(place) = job.place() else { return Ok(()) };
+    place.set_desired(desired);
+    wake_all(place.live());
+    latch::wake(&shared::live().launcher);
+    let start = Instant::now();
+    let mut signalled = false;
+    while is_place_of(job, place) && has_workers(place) {
+        let waited = start.elapsed();
+        if waited > PATIENCE {
+            return Err(still_there(job));
+        }
+        // A worker that creates its slot may be waiting for this very transaction.
+        if !signalled && (waited > SIGNAL_AFTER || place.state() == State::CreatingSlot) {
+            signal_all(place.live());
+            signalled = true;
+        }
+        peer::nap(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Whether the place has not been given to another job meanwhile.
+fn is_place_of(job: &Job, place: JobRef) -> bool {
+    job.place() == Some(place)
+}
+
+fn wake_all(live: &JobLive) {
+    latch::wake(&live.stream);
+    latch::wake(&live.leader);
+    live.snapshot_workers.iter().for_each(latch::wake);
+}
+
+fn signal_all(live: &JobLive) {
+    use std::sync::atomic::Ordering::Acquire;
+    for process in [&live.stream, &live.leader].into_iter().chain(&live.snapshot_workers) {
+        peer::terminate(process.pid.load(Acquire));
+    }
+}
+
+fn still_there(job: &Job) -> Refusal {
+    Refusal::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!("the workers of job \"{}\" have not ended within {} s", job.name, PATIENCE.as_secs()),
+    )
+    .hint("The job goes on as before. Look at scry_backfill.status and the server's log, and try again.")
+}

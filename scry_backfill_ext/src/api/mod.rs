@@ -1,0 +1,20 @@
+//! The SQL functions and views, schema `scry_backfill`.
+//!
+//! The SQL side is written by hand in `sql/` (order, names, defaults and
+//! grants stand there); the functions here are its C symbols.
+
+mod check;
+mod control;
+pub(crate) mod job;
+mod names;
+mod options;
+mod preflight;
+mod refusal;
+mod select;
+mod start;
+mod status;
+mod wait;
+
+::pgrx::extension_sql_file!("sql/tables.sql", name = "tables", bootstrap);
+::pgrx::extension_sql_file!("sql/functions.sql", name = "functions", requires = ["tables"]);
+::pgrx::extension_sql_file!("sql/views.sql", name = "views", requires = ["functions"], finalize);

@@ -1,0 +1,164 @@
+//! The `options` argument of `start()`, checked into a type.
+
+use pgrx::PgSqlErrorCode;
+use serde_json::Value;
+
+use super::names::{self, TablePattern};
+use super::refusal::{Refusal, literal};
+use crate::pg::shared::SNAPSHOT_WORKERS_MAX;
+
+/// What to do with tables whose rows cannot be identified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keyless {
+    /// Refuse the start.
+    #[default]
+    Refuse,
+    /// Leave them out.
+    Skip,
+    /// Copy them and send what is inserted; updates and deletes stop the job.
+    InsertsOnly,
+}
+
+/// The options of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobOptions {
+    /// Tables without a usable key.
+    pub keyless: Keyless,
+    /// Only tables that fit one of these; empty for no such condition.
+    pub include: Vec<TablePattern>,
+    /// No table that fits one of these.
+    pub exclude: Vec<TablePattern>,
+    /// Snapshot workers, in place of the setting.
+    pub snapshot_workers: Option<usize>,
+    /// Row changes in a batch, in place of the setting.
+    pub batch_size: Option<u32>,
+}
+
+/// The options there are.
+const NAMES: [&str; 5] = ["keyless", "include", "exclude", "snapshot_workers", "batch_size"];
+
+/// Names of the public product that are settings of the server here.
+const SETTINGS: [(&str, &str); 9] = [
+    ("max_rows_per_second", "max_rows_per_second"),
+    ("rows_per_second", "max_rows_per_second"),
+    ("max_bytes_per_second", "max_bytes_per_second"),
+    ("bytes_per_second", "max_bytes_per_second"),
+    ("burst_multiplier", "burst_multiplier"),
+    ("adaptive", "adaptive"),
+    ("shadow_id", "shadow_id"),
+    ("endpoint", "endpoint"),
+    ("wal_monitor", "max_wal_warning"),
+];
+
+impl JobOptions {
+    /// Checks the JSON.
+    pub fn from_json(json: &Value) -> Result<JobOptions, Refusal> {
+        let Value::Object(fields) = json else {
+            return Err(Refusal::invalid("options must be a JSON object").hint(example()));
+        };
+        let mut options = JobOptions::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "keyless" => options.keyless = keyless(value)?,
+                "include" => options.include = patterns("include", value)?,
+                "exclude" => options.exclude = patterns("exclude", value)?,
+                "snapshot_workers" => {
+                    let most = u64::try_from(SNAPSHOT_WORKERS_MAX).unwrap_or(1);
+                    options.snapshot_workers = usize::try_from(number(name, value, most)?).ok();
+                }
+                "batch_size" => options.batch_size = u32::try_from(number(name, value, 1_000_000)?).ok(),
+                _ => return Err(unknown(name)),
+            }
+        }
+        Ok(options)
+    }
+
+    /// From the table `job`: what does not fit is passed over, it was checked when it was stored.
+    pub fn from_stored(json: &Value) -> JobOptions {
+        JobOptions::from_json(json).unwrap_or_default()
+    }
+}
+
+fn example() -> String {
+    "For example '{\"keyless\": \"skip\", \"exclude\": [\"audit_*\"]}'.".to_owned()
+}
+
+fn keyless(value: &Value) -> Result<Keyless, Refusal> {
+    match value.as_str() {
+        Some("skip") => Ok(Keyless::Skip),
+        Some("inserts_only") => Ok(Keyless::InsertsOnly),
+        Some("resync") => Err(Refusal::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "option \"keyless\": \"resync\" is not supported yet",
+        )
+        .hint("Use \"skip\" or \"inserts_only\", or give the tables a replica identity.")),
+        _ => Err(Refusal::invalid("option \"keyless\" must be \"skip\" or \"inserts_only\"")),
+    }
+}
+
+fn patterns(name: &str, value: &Value) -> Result<Vec<TablePattern>, Refusal> {
+    let list = match value {
+        Value::String(list) => vec![list.as_str()],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let given = value.as_array().map_or(1, Vec::len);
+    if list.is_empty() || list.len() != given {
+        return Err(Refusal::invalid(format!("option \"{name}\" must be a list of names or globs"))
+            .hint(example()));
+    }
+    let mut patterns = Vec::new();
+    for item in list {
+        patterns.extend(names::parse(item)?);
+    }
+    Ok(patterns)
+}
+
+fn number(name: &str, value: &Value, most: u64) -> Result<u64, Refusal> {
+    value
+        .as_u64()
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| Refusal::invalid(format!("option \"{name}\" must be a number from 1 to {most}")))
+}
+
+fn unknown(name: &str) -> Refusal {
+    if let Some((_, setting)) = SETTINGS.iter().find(|(known, _)| *known == name) {
+        return Refusal::invalid(format!("\"{name}\" is a setting of the server, not an option of a job"))
+            .hint(format!("Set scry_backfill.{setting} in postgresql.conf or by ALTER SYSTEM, and reload."));
+    }
+    let refusal = Refusal::invalid(format!("unknown option {}", literal(name)));
+    let near = names::near(name, NAMES.into_iter());
+    if near.is_empty() {
+        refusal.hint(format!("The options are: {}.", NAMES.join(", ")))
+    } else {
+        refusal.hint(format!("Perhaps you meant {}.", near.join(" or ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JobOptions, Keyless};
+    use serde_json::json;
+
+    #[test]
+    fn reads_options() {
+        let options =
+            JobOptions::from_json(&json!({"keyless": "skip", "exclude": ["audit_*"], "batch_size": 10})).unwrap();
+        assert_eq!(options.keyless, Keyless::Skip);
+        assert_eq!((options.exclude.len(), options.batch_size), (1, Some(10)));
+    }
+
+    #[test]
+    fn rejects_what_it_does_not_know() {
+        for bad in [
+            json!([]),
+            json!({"speed": 1}),
+            json!({"keyless": "maybe"}),
+            json!({"exclude": [1]}),
+            json!({"batch_size": 0}),
+            json!({"endpoint": "https://x"}),
+        ] {
+            assert!(JobOptions::from_json(&bad).is_err(), "{bad}");
+        }
+    }
+}

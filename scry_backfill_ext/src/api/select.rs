@@ -1,0 +1,409 @@
+//! Which tables a list of names means, and which of them cannot be taken.
+//!
+//! ```text
+//!   names, globs ──catalogs, caller's search_path──► relations
+//!                        │ partitions, inheritance children
+//!                        ▼
+//!                    tables   refused (named one by one: an error; by a glob: left out and told)
+//! ```
+//!
+//! The catalogs are read as superuser with a safe search_path; what the caller
+//! may do is asked for the caller by OID. Nothing is changed here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use pgrx::PgSqlErrorCode;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{self, Spi};
+
+use super::names::{self, TablePattern};
+use super::options::{JobOptions, Keyless};
+use super::refusal::{Refusal, plural};
+
+/// A relation of the database, as far as a selection cares.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// Its OID.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    kind: char,
+    persistence: char,
+    identity: char,
+    has_key: bool,
+    system: bool,
+    may_use_schema: bool,
+    may_select: bool,
+    row_security: bool,
+    extension: Option<String>,
+}
+
+impl Relation {
+    /// `schema.name`, quoted where SQL needs it.
+    pub fn quoted(&self) -> String {
+        spi::quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    /// Whether updates and deletes can be told apart row by row.
+    fn is_keyless(&self) -> bool {
+        self.kind == 'r' && self.identity != 'f' && !self.has_key
+    }
+
+    /// Why this relation cannot be copied whoever asks.
+    fn unfit(&self) -> Option<Refusal> {
+        let name = self.quoted();
+        let (what, hint) = match (self.kind, self.persistence) {
+            _ if self.system => ("is a system table", "Every server has its own."),
+            ('v', _) => ("is a view", "Select the tables it reads; views are made on the shadow from the catalog."),
+            ('m', _) => (
+                "is a materialized view",
+                "Select the tables it reads; materialized views are made on the shadow from the catalog.",
+            ),
+            ('f', _) => ("is a foreign table", "Its rows are not in this database."),
+            (_, 't') => ("is a temporary table", "Only its session can read it."),
+            (_, 'u') => (
+                "is an unlogged table",
+                "Its changes are not in the WAL. Make it logged: ALTER TABLE ... SET LOGGED.",
+            ),
+            _ => return None,
+        };
+        Some(
+            Refusal::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("cannot shadow {name}: it {what}"))
+                .hint(hint),
+        )
+    }
+
+    /// Why the caller may not have it copied.
+    fn forbidden(&self) -> Option<Refusal> {
+        let name = self.quoted();
+        let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+        if !self.may_use_schema {
+            return Some(
+                Refusal::new(code, format!("permission denied for schema {}", self.schema))
+                    .detail(format!("The caller needs USAGE on the schema to shadow {name}.")),
+            );
+        }
+        if !self.may_select {
+            return Some(
+                Refusal::new(code, format!("permission denied for table {name}"))
+                    .detail("The caller needs SELECT on every table of a job.")
+                    .hint(format!("GRANT SELECT ON {name} to the caller, or have a superuser start the job.")),
+            );
+        }
+        if self.row_security {
+            return Some(
+                Refusal::new(code, format!("cannot shadow {name}: row security applies to the caller"))
+                    .detail("The shadow holds all rows of a table, also those that its policies hide.")
+                    .hint("Have a role with BYPASSRLS, or the table's owner, start the job."),
+            );
+        }
+        None
+    }
+}
+
+/// What a list of names comes to.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// The tables to copy, by schema and name.
+    pub tables: Vec<Relation>,
+    /// All relations taken, partitioned parents too.
+    pub covered: BTreeSet<u32>,
+    /// Why the list as it stands cannot be taken.
+    pub refused: Vec<Refusal>,
+    /// What a glob or an option left out: relation and reason.
+    pub left_out: Vec<(String, String)>,
+    /// The list means the whole database.
+    pub whole_database: bool,
+    /// Tables without a usable key that were taken all the same.
+    pub inserts_only: Vec<String>,
+}
+
+/// Who asks, and how names are looked up for them.
+pub struct Caller {
+    user: Oid,
+    /// Schemas of the search_path, those searched implicitly too.
+    path: Vec<String>,
+}
+
+impl Caller {
+    /// The current user and search_path. Before anything changes either.
+    pub fn current() -> Result<Caller, Refusal> {
+        let path = Spi::get_one::<Vec<String>>(
+            "SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]",
+        )?
+        .unwrap_or_default();
+        Ok(Caller { user: crate::pg::server::user(), path })
+    }
+}
+
+/// All that the catalogs say about relations.
+struct Catalog {
+    relations: BTreeMap<u32, Relation>,
+    by_name: HashMap<(String, String), u32>,
+    children: HashMap<u32, Vec<u32>>,
+}
+
+const RELATIONS: &str = "
+    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+        EXISTS (SELECT FROM pg_catalog.pg_index AS i
+            WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND i.indisunique AND i.indpred IS NULL
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
+        n.nspname LIKE 'pg\\_%' AND c.relpersistence <> 't' OR n.nspname IN ('information_schema', 'scry_backfill'),
+        pg_catalog.has_schema_privilege($1, n.oid, 'USAGE'),
+        pg_catalog.has_table_privilege($1, c.oid, 'SELECT'),
+        c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls
+            AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role($1, c.relowner, 'USAGE')),
+        e.extname::text
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_roles AS u ON u.oid = $1
+    LEFT JOIN pg_catalog.pg_depend AS d
+        ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+        AND d.deptype = 'e' AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+    LEFT JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'pg_toast'";
+
+const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY inhparent, inhrelid";
+
+impl Catalog {
+    /// Reads it for `caller`; as superuser.
+    fn read(caller: &Caller) -> Result<Catalog, Refusal> {
+        let relations = Spi::connect(|client| -> Result<Vec<Relation>, spi::Error> {
+            let mut relations = Vec::new();
+            for row in client.select(RELATIONS, None, &[DatumWithOid::from(caller.user)])? {
+                let letter = |text: Option<String>| text.and_then(|text| text.chars().next()).unwrap_or('?');
+                relations.push(Relation {
+                    oid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
+                    schema: row.get(2)?.unwrap_or_default(),
+                    name: row.get(3)?.unwrap_or_default(),
+                    kind: letter(row.get(4)?),
+                    persistence: letter(row.get(5)?),
+                    identity: letter(row.get(6)?),
+                    has_key: row.get(7)?.unwrap_or(false),
+                    system: row.get(8)?.unwrap_or(false),
+                    may_use_schema: row.get(9)?.unwrap_or(false),
+                    may_select: row.get(10)?.unwrap_or(false),
+                    row_security: row.get(11)?.unwrap_or(true),
+                    extension: row.get(12)?,
+                });
+            }
+            Ok(relations)
+        })?;
+        let children = Spi::connect(|client| -> Result<HashMap<u32, Vec<u32>>, spi::Error> {
+            let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+            for row in client.select(CHILDREN, None, &[])? {
+                let parent = row.get::<Oid>(1)?.map_or(0, Oid::to_u32);
+                children.entry(parent).or_default().extend(row.get::<Oid>(2)?.map(Oid::to_u32));
+            }
+            Ok(children)
+        })?;
+        let by_name = relations.iter().map(|r| ((r.schema.clone(), r.name.clone()), r.oid)).collect();
+        let relations = relations.into_iter().map(|relation| (relation.oid, relation)).collect();
+        Ok(Catalog { relations, by_name, children })
+    }
+
+    fn find(&self, schema: &str, name: &str) -> Option<&Relation> {
+        self.relations.get(self.by_name.get(&(schema.to_owned(), name.to_owned()))?)
+    }
+
+    /// The relation a name without wildcards means.
+    fn lookup(&self, caller: &Caller, schema: Option<&str>, name: &str) -> Option<&Relation> {
+        match schema {
+            Some(schema) => self.find(schema, name),
+            None => caller.path.iter().find_map(|schema| self.find(schema, name)),
+        }
+    }
+
+    fn unknown(&self, pattern: &TablePattern, schema: Option<&str>, name: &str) -> Refusal {
+        let refusal = Refusal::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("table \"{}\" does not exist", pattern.text.trim()),
+        );
+        let user = self.relations.values().filter(|relation| !relation.system && relation.may_use_schema);
+        let elsewhere: Vec<String> =
+            user.clone().filter(|relation| relation.name == name).take(3).map(Relation::quoted).collect();
+        if !elsewhere.is_empty() {
+            let reason = if schema.is_some() { "in another schema" } else { "outside the search_path" };
+            return refusal.hint(format!("There is {} {reason}.", elsewhere.join(" and ")));
+        }
+        let near = names::near(name, user.map(|relation| relation.name.as_str()));
+        if near.is_empty() {
+            return refusal.hint("Names are looked up along search_path; name the schema, or use a glob as 'shop.*'.");
+        }
+        refusal.hint(format!("Perhaps you meant {}.", near.join(" or ")))
+    }
+
+    /// Whether a relation fits a pattern; without a schema only along the search_path.
+    fn fits(caller: &Caller, pattern: &TablePattern, relation: &Relation) -> bool {
+        let in_schema = match &pattern.schema {
+            Some(schema) => schema.matches(&relation.schema),
+            None => pattern.is_everything() || caller.path.contains(&relation.schema),
+        };
+        in_schema && pattern.table.matches(&relation.name)
+    }
+
+    /// A relation and all below it: partitions, inheritance children.
+    fn family(&self, root: u32) -> Vec<u32> {
+        let mut seen = BTreeSet::from([root]);
+        let mut family = vec![root];
+        let mut at = 0;
+        while let Some(parent) = family.get(at) {
+            for child in self.children.get(parent).into_iter().flatten() {
+                if seen.insert(*child) {
+                    family.push(*child);
+                }
+            }
+            at += 1;
+        }
+        family
+    }
+}
+
+/// Finds the tables that `list` means. As superuser; names are the caller's.
+pub fn select(list: &str, options: &JobOptions, caller: &Caller) -> Result<Selection, Refusal> {
+    let patterns = names::parse(list)?;
+    let catalog = Catalog::read(caller)?;
+    let mut selection = Selection::default();
+    let mut roots: BTreeSet<u32> = BTreeSet::new();
+    for pattern in &patterns {
+        match pattern.exact() {
+            Some((schema, name)) => match catalog.lookup(caller, schema.as_deref(), &name) {
+                None => selection.refused.push(catalog.unknown(pattern, schema.as_deref(), &name)),
+                Some(relation) => {
+                    let refused = relation.unfit().or_else(|| relation.forbidden());
+                    match refused {
+                        Some(refusal) => selection.refused.push(refusal),
+                        None => {
+                            roots.insert(relation.oid);
+                        }
+                    }
+                }
+            },
+            None => select_glob(&catalog, caller, pattern, &mut selection, &mut roots),
+        }
+    }
+    selection.whole_database = options.include.is_empty()
+        && options.exclude.is_empty()
+        && patterns.iter().any(TablePattern::is_everything);
+    expand(&catalog, caller, options, &roots, &mut selection);
+    judge_keys(options, &mut selection);
+    if selection.tables.is_empty() && selection.refused.is_empty() && !selection.whole_database {
+        selection.refused.push(
+            Refusal::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("no table fits \"{}\"", list.trim()))
+                .hint("Globs without a schema are looked up along search_path; '*' means all tables of the database."),
+        );
+    }
+    Ok(selection)
+}
+
+fn select_glob(
+    catalog: &Catalog,
+    caller: &Caller,
+    pattern: &TablePattern,
+    selection: &mut Selection,
+    roots: &mut BTreeSet<u32>,
+) {
+    for relation in catalog.relations.values() {
+        if relation.system || relation.persistence == 't' || !Catalog::fits(caller, pattern, relation) {
+            continue;
+        }
+        if let Some(refusal) = relation.unfit() {
+            // Views come from the catalog; there is nothing to tell.
+            if !matches!(relation.kind, 'v' | 'm') {
+                selection.left_out.push((relation.quoted(), refusal.finding()));
+            }
+        } else if let Some(extension) = &relation.extension {
+            selection.left_out.push((relation.quoted(), format!("it belongs to extension {extension}")));
+        } else if let Some(refusal) = relation.forbidden() {
+            selection.refused.push(refusal);
+        } else {
+            roots.insert(relation.oid);
+        }
+    }
+}
+
+/// Adds partitions and children, applies include and exclude.
+fn expand(
+    catalog: &Catalog,
+    caller: &Caller,
+    options: &JobOptions,
+    roots: &BTreeSet<u32>,
+    selection: &mut Selection,
+) {
+    let fits_any = |patterns: &[TablePattern], relation: &Relation| {
+        patterns.iter().any(|pattern| Catalog::fits(caller, pattern, relation))
+    };
+    let mut tables: BTreeMap<(String, String), Relation> = BTreeMap::new();
+    for root in roots {
+        let wanted = catalog.relations.get(root).is_some_and(|root| {
+            (options.include.is_empty() || fits_any(&options.include, root)) && !fits_any(&options.exclude, root)
+        });
+        if !wanted {
+            continue;
+        }
+        for member in catalog.family(*root) {
+            let Some(relation) = catalog.relations.get(&member) else { continue };
+            if fits_any(&options.exclude, relation) {
+                continue;
+            }
+            selection.covered.insert(member);
+            if relation.kind == 'p' {
+                continue;
+            }
+            if let Some(refusal) = relation.unfit() {
+                selection.left_out.push((relation.quoted(), refusal.finding()));
+                continue;
+            }
+            tables.insert((relation.schema.clone(), relation.name.clone()), relation.clone());
+        }
+    }
+    selection.tables = tables.into_values().collect();
+    selection.left_out.sort();
+    selection.left_out.dedup();
+}
+
+/// Refuses, leaves out or notes the tables without a usable key.
+fn judge_keys(options: &JobOptions, selection: &mut Selection) {
+    let (keyless, keyed): (Vec<Relation>, Vec<Relation>) =
+        selection.tables.drain(..).partition(Relation::is_keyless);
+    selection.tables = keyed;
+    if keyless.is_empty() {
+        return;
+    }
+    match options.keyless {
+        Keyless::Refuse => {
+            selection.refused.push(keyless_refusal(&keyless));
+        }
+        Keyless::Skip => {
+            for relation in keyless {
+                selection.covered.remove(&relation.oid);
+                selection.left_out.push((relation.quoted(), "it has no usable key (keyless: skip)".to_owned()));
+            }
+        }
+        Keyless::InsertsOnly => {
+            selection.inserts_only = keyless.iter().map(Relation::quoted).collect();
+            selection.tables.extend(keyless);
+            selection.tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        }
+    }
+}
+
+fn keyless_refusal(keyless: &[Relation]) -> Refusal {
+    const SHOWN: usize = 20;
+    let names: Vec<String> = keyless.iter().take(SHOWN).map(Relation::quoted).collect();
+    let more = keyless.len().saturating_sub(SHOWN);
+    let list = if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") };
+    Refusal::not_ready(format!(
+        "{} {list} {} no key that identifies a row",
+        plural(keyless.len(), "table", "tables"),
+        plural(keyless.len(), "has", "have")
+    ))
+    .detail("An update or delete of such a table does not say which row it means.")
+    .hint(
+        "Add a primary key, or name a unique index: ALTER TABLE ... REPLICA IDENTITY USING INDEX ...; or say what to do \
+         with such tables: options => '{\"keyless\": \"skip\"}' or '{\"keyless\": \"inserts_only\"}'.",
+    )
+}

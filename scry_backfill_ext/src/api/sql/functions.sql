@@ -1,0 +1,73 @@
+-- None is SECURITY DEFINER. start() and check() resolve names along the
+-- caller's search_path; what they do then runs with a safe one of its own.
+
+CREATE FUNCTION scry_backfill.start(
+    tables pg_catalog.text DEFAULT '*',
+    mode pg_catalog.text DEFAULT 'auto',
+    job pg_catalog.text DEFAULT 'default',
+    options pg_catalog.jsonb DEFAULT '{}')
+RETURNS TABLE (job pg_catalog.text, mode pg_catalog.text, reason pg_catalog.text)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 1
+AS 'MODULE_PATHNAME', 'start_wrapper';
+
+CREATE FUNCTION scry_backfill.stop(
+    job pg_catalog.text DEFAULT 'default', drop_slot pg_catalog.bool DEFAULT true)
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'stop_wrapper';
+
+CREATE FUNCTION scry_backfill.pause(job pg_catalog.text DEFAULT 'default')
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'pause_wrapper';
+
+CREATE FUNCTION scry_backfill.resume(job pg_catalog.text DEFAULT 'default')
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'resume_wrapper';
+
+CREATE FUNCTION scry_backfill.wait_for_shadow(
+    job pg_catalog.text DEFAULT 'default', timeout pg_catalog.interval DEFAULT '60s')
+RETURNS pg_catalog.bool
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'wait_for_shadow_wrapper';
+
+CREATE FUNCTION scry_backfill."check"(tables pg_catalog.text DEFAULT '*')
+RETURNS TABLE (level pg_catalog.text, object pg_catalog.text, finding pg_catalog.text, remedy pg_catalog.text)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'check_wrapper';
+
+-- Behind the views.
+
+CREATE FUNCTION scry_backfill.live_jobs()
+RETURNS TABLE (
+    job pg_catalog.text, state pg_catalog.text,
+    message pg_catalog.text, detail pg_catalog.text, hint pg_catalog.text,
+    shadow pg_catalog.text, started_at_us pg_catalog.int8,
+    failures pg_catalog.int8, retry_at_us pg_catalog.int8,
+    sent_lsn pg_catalog.text, applied_lsn pg_catalog.text, flushed_lsn pg_catalog.text,
+    applied_commit_us pg_catalog.int8,
+    rows_streamed pg_catalog.int8, bytes_streamed pg_catalog.int8, transactions_streamed pg_catalog.int8,
+    rows_copied pg_catalog.int8, bytes_copied pg_catalog.int8,
+    finish_step pg_catalog.text, finish_done pg_catalog.int8, finish_total pg_catalog.int8,
+    blocked_us pg_catalog.int8, worker_pid pg_catalog.int4)
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
+AS 'MODULE_PATHNAME', 'live_jobs_wrapper';
+
+CREATE FUNCTION scry_backfill.live_sender()
+RETURNS TABLE (
+    sender pg_catalog.text, message pg_catalog.text, hint pg_catalog.text,
+    max_rows_per_second pg_catalog.int8, max_bytes_per_second pg_catalog.int8)
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
+AS 'MODULE_PATHNAME', 'live_sender_wrapper';
+
+CREATE FUNCTION scry_backfill.recent_events()
+RETURNS TABLE (
+    at_us pg_catalog.int8, job pg_catalog.text, level pg_catalog.text,
+    message pg_catalog.text, hint pg_catalog.text)
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 100
+AS 'MODULE_PATHNAME', 'recent_events_wrapper';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scry_backfill FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION scry_backfill.live_jobs(), scry_backfill.live_sender(), scry_backfill.recent_events()
+    TO pg_monitor;

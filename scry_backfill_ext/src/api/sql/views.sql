@@ -1,0 +1,144 @@
+-- What people look at. Each view is of the database one is connected to.
+
+-- One row a job: what it does, why it does not go on, how far it is.
+CREATE VIEW scry_backfill.status AS
+SELECT
+    j.name AS job,
+    pg_catalog.current_database() AS database,
+    s.state,
+    COALESCE(NULLIF(l.message, ''), CASE WHEN s.wants_sender THEN NULLIF(x.message, '') END, b.why, '') AS why,
+    COALESCE(NULLIF(l.detail, ''), b.detail, '') AS detail,
+    COALESCE(NULLIF(l.hint, ''), CASE WHEN s.wants_sender THEN NULLIF(x.hint, '') END, b.hint, '') AS hint,
+    j.mode,
+    j.mode_reason,
+    l.shadow,
+    t.tables,
+    t.copied AS tables_copied,
+    CASE WHEN s.streams THEN pg_catalog.pg_wal_lsn_diff(w.lsn, l.applied_lsn::pg_catalog.pg_lsn)::pg_catalog.int8 END AS lag_bytes,
+    CASE
+        WHEN NOT s.streams THEN NULL
+        WHEN l.applied_commit_us OPERATOR(pg_catalog.=) 0 THEN 0
+        ELSE GREATEST(0, EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+            pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) l.applied_commit_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)))
+    END::pg_catalog.float8 AS lag_seconds,
+    pg_catalog.pg_wal_lsn_diff(w.lsn, r.restart_lsn)::pg_catalog.int8 AS retained_wal_bytes,
+    NULLIF(j.slot_name, '') AS slot_name,
+    r.restart_lsn,
+    r.confirmed_flush_lsn,
+    b.pid AS blocked_by_pid,
+    b.xid AS blocked_by_xid,
+    b.since AS blocked_since,
+    l.rows_streamed,
+    l.bytes_streamed,
+    l.transactions_streamed,
+    l.rows_copied,
+    l.bytes_copied,
+    NULLIF(l.finish_step, '') AS finish_step,
+    l.finish_done,
+    l.finish_total,
+    x.max_rows_per_second,
+    x.max_bytes_per_second,
+    l.blocked_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000 AS blocked_seconds,
+    x.sender,
+    l.failures,
+    CASE WHEN l.state OPERATOR(pg_catalog.=) 'retrying' THEN
+        pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) l.retry_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)
+    END AS retry_at,
+    l.worker_pid,
+    CASE WHEN l.started_at_us OPERATOR(pg_catalog.<>) 0 THEN
+        pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) l.started_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)
+    END AS worker_started_at,
+    j.created_at AS started_at
+FROM scry_backfill.job AS j
+LEFT JOIN scry_backfill.live_jobs() AS l ON l.job OPERATOR(pg_catalog.=) j.name
+CROSS JOIN scry_backfill.live_sender() AS x
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN j.desired OPERATOR(pg_catalog.=) 'stop' THEN 'stopped'
+            WHEN j.state OPERATOR(pg_catalog.=) ANY (ARRAY['finished', 'needs_resync']) THEN j.state
+            WHEN l.state IS NOT NULL THEN l.state
+            WHEN j.desired OPERATOR(pg_catalog.=) 'pause' THEN 'paused'
+            ELSE 'starting'
+        END AS state,
+        l.state OPERATOR(pg_catalog.=) 'streaming' AS streams,
+        l.state IS NOT NULL AND NOT l.state OPERATOR(pg_catalog.=) ANY (ARRAY['paused', 'stopped', 'finished', 'streaming']) AS wants_sender
+) AS s
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS tables,
+        pg_catalog.count(*) FILTER (WHERE jt.state OPERATOR(pg_catalog.=) 'copied') AS copied
+    FROM scry_backfill.job_table AS jt
+    WHERE jt.job OPERATOR(pg_catalog.=) j.name
+) AS t
+CROSS JOIN (
+    SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END AS lsn
+) AS w
+LEFT JOIN pg_catalog.pg_replication_slots AS r ON r.slot_name OPERATOR(pg_catalog.=) j.slot_name::pg_catalog.name
+LEFT JOIN LATERAL (
+    -- The slot waits for every transaction that was running: the oldest one that is left.
+    SELECT o.pid, o.xid, o.since,
+        'the slot waits for a running transaction to end' AS why,
+        o.detail,
+        o.hint
+    FROM (
+        SELECT a.pid, a.backend_xid::pg_catalog.text AS xid, a.xact_start AS since,
+            pg_catalog.format('Process %s (%s, database %s) runs transaction %s since %s.',
+                a.pid, a.usename, a.datname, a.backend_xid, pg_catalog.date_trunc('second', a.xact_start)) AS detail,
+            pg_catalog.format('End that transaction, or cancel it: SELECT pg_terminate_backend(%s);', a.pid) AS hint
+        FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.backend_xid IS NOT NULL AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+        UNION ALL
+        SELECT NULL::pg_catalog.int4, p.transaction::pg_catalog.text, p.prepared,
+            pg_catalog.format('Prepared transaction %L (%s, database %s) is left since %s.',
+                p.gid, p.owner, p.database, pg_catalog.date_trunc('second', p.prepared)),
+            pg_catalog.format('COMMIT PREPARED or ROLLBACK PREPARED %L in database %s.', p.gid, p.database)
+        FROM pg_catalog.pg_prepared_xacts AS p
+    ) AS o
+    ORDER BY o.since
+    LIMIT 1
+) AS b ON l.state OPERATOR(pg_catalog.=) 'creating_slot';
+
+-- One row a table that is or was copied in this round.
+CREATE VIEW scry_backfill.progress AS
+SELECT
+    jt.job,
+    jt.schema_name,
+    jt.table_name,
+    jt.state,
+    jt.rows,
+    CASE jt.state WHEN 'copied' THEN 100 ELSE 0 END::pg_catalog.float8 AS percent
+FROM scry_backfill.job_table AS jt
+ORDER BY jt.job, jt.schema_name, jt.table_name;
+
+-- One row a table of a job.
+CREATE VIEW scry_backfill.tables AS
+SELECT
+    jt.job,
+    jt.schema_name,
+    jt.table_name,
+    CASE
+        WHEN c.oid IS NULL THEN 'dropped'
+        WHEN j.desired OPERATOR(pg_catalog.=) 'stop' THEN 'stopped'
+        WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND j.mode OPERATOR(pg_catalog.=) 'snapshot' THEN 'copied'
+        WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'following'
+        ELSE 'copying'
+    END AS state,
+    CASE c.relreplident WHEN 'd' THEN 'primary key' WHEN 'i' THEN 'index' WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' END
+        AS replica_identity,
+    jt.rows AS rows_copied
+FROM scry_backfill.job_table AS jt
+JOIN scry_backfill.job AS j ON j.name OPERATOR(pg_catalog.=) jt.job
+LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) jt.relid
+ORDER BY jt.job, jt.schema_name, jt.table_name;
+
+-- What happened, newest first. The ring in shared memory may hold what is
+-- stored already: UNION takes it once.
+CREATE VIEW scry_backfill.events AS
+SELECT at, job, level, message, hint FROM scry_backfill.event_log
+UNION
+SELECT pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) e.at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000),
+    e.job, e.level, e.message, e.hint
+FROM scry_backfill.recent_events() AS e
+ORDER BY at DESC;
+
+GRANT SELECT ON scry_backfill.status, scry_backfill.progress, scry_backfill.tables, scry_backfill.events TO pg_monitor;

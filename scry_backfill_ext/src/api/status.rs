@@ -1,0 +1,157 @@
+//! What the views show of shared memory: one row a job, the sender, the events.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern};
+use scry_wire::Lsn;
+
+use crate::guc::{self, SenderKind};
+use crate::pg::{server, shared};
+use crate::worker::shmem::{self, JobRef};
+
+type LiveJobs = TableIterator<
+    'static,
+    (
+        name!(job, String),
+        name!(state, String),
+        name!(message, String),
+        name!(detail, String),
+        name!(hint, String),
+        name!(shadow, String),
+        name!(started_at_us, i64),
+        name!(failures, i64),
+        name!(retry_at_us, i64),
+        name!(sent_lsn, String),
+        name!(applied_lsn, String),
+        name!(flushed_lsn, String),
+        name!(applied_commit_us, i64),
+        name!(rows_streamed, i64),
+        name!(bytes_streamed, i64),
+        name!(transactions_streamed, i64),
+        name!(rows_copied, i64),
+        name!(bytes_copied, i64),
+        name!(finish_step, String),
+        name!(finish_done, i64),
+        name!(finish_total, i64),
+        name!(blocked_us, i64),
+        name!(worker_pid, i32),
+    ),
+>;
+
+/// The jobs of this database that have a place in shared memory.
+#[pg_extern(sql = false)]
+fn live_jobs() -> LiveJobs {
+    if !shared::available() {
+        return TableIterator::empty();
+    }
+    let database = server::database();
+    let jobs: Vec<JobRef> =
+        JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database).collect();
+    TableIterator::new(jobs.into_iter().map(|job| {
+        let live = job.live();
+        let text = job.texts();
+        let count = |counter: &std::sync::atomic::AtomicU64| i64::try_from(counter.load(Acquire)).unwrap_or(i64::MAX);
+        let lsn = |place: &std::sync::atomic::AtomicU64| Lsn::from(place.load(Acquire)).to_string();
+        (
+            text.name.as_str().to_owned(),
+            job.state().as_str().to_owned(),
+            text.message.as_str().to_owned(),
+            text.detail.as_str().to_owned(),
+            text.hint.as_str().to_owned(),
+            text.shadow.as_str().to_owned(),
+            live.started_at.load(Acquire),
+            i64::from(live.failures.load(Acquire)),
+            live.retry_at.load(Acquire),
+            lsn(&live.sent_lsn),
+            lsn(&live.applied_lsn),
+            lsn(&live.flushed_lsn),
+            live.applied_commit_time.load(Acquire),
+            count(&live.stream_rows),
+            count(&live.stream_bytes),
+            count(&live.stream_transactions),
+            count(&live.copy_rows),
+            count(&live.copy_bytes),
+            text.finish_step.as_str().to_owned(),
+            i64::from(live.finish_done.load(Acquire)),
+            i64::from(live.finish_total.load(Acquire)),
+            count(&live.blocked_us),
+            live.stream.pid.load(Acquire),
+        )
+    }))
+}
+
+type LiveSender = TableIterator<
+    'static,
+    (
+        name!(sender, String),
+        name!(message, String),
+        name!(hint, String),
+        name!(max_rows_per_second, i64),
+        name!(max_bytes_per_second, i64),
+    ),
+>;
+
+/// The sender, one row.
+#[pg_extern(sql = false)]
+fn live_sender() -> LiveSender {
+    let rate = |rate: u64| i64::try_from(rate).unwrap_or(i64::MAX);
+    let (sender, message, hint) = if !shared::available() {
+        ("not loaded".to_owned(), String::new(), String::new())
+    } else {
+        let pid = shared::live().sender_pid.load(Acquire);
+        let sender = match guc::sender() {
+            SenderKind::External => "external".to_owned(),
+            SenderKind::Managed if pid != 0 => format!("managed, pid {pid}"),
+            SenderKind::Managed => "managed, not running".to_owned(),
+        };
+        let (message, hint) = shared::read_texts(|texts| {
+            (texts.launcher_message.as_str().to_owned(), texts.launcher_hint.as_str().to_owned())
+        });
+        (sender, message, hint)
+    };
+    TableIterator::once((
+        sender,
+        message,
+        hint,
+        rate(guc::max_rows_per_second()),
+        rate(guc::max_bytes_per_second()),
+    ))
+}
+
+type Events = TableIterator<
+    'static,
+    (
+        name!(at_us, i64),
+        name!(job, String),
+        name!(level, String),
+        name!(message, String),
+        name!(hint, String),
+    ),
+>;
+
+/// The events of this database and of the server that are still in the ring.
+#[pg_extern(sql = false)]
+fn recent_events() -> Events {
+    if !shared::available() {
+        return TableIterator::empty();
+    }
+    let database = server::database();
+    let events = shmem::events_after(0);
+    TableIterator::new(
+        events.into_iter().filter(move |event| event.database == 0 || event.database == database).map(|event| {
+            let level = match event.level {
+                b'e' => "error",
+                b'w' => "warning",
+                _ => "info",
+            };
+            (
+                event.at,
+                event.job.as_str().to_owned(),
+                level.to_owned(),
+                event.message.as_str().to_owned(),
+                event.hint.as_str().to_owned(),
+            )
+        }),
+    )
+}

@@ -1,0 +1,78 @@
+//! Keeps `DROP EXTENSION scry_backfill` from leaving workers and slots behind.
+//!
+//! The server calls the object access hook before it drops anything; dropping
+//! the extension (by itself, with its schema or by DROP OWNED) is refused
+//! while the database has a job's slot or a place in shared memory.
+
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+
+use super::{server, shared};
+use crate::worker::shmem::JobRef;
+
+/// The hook that was there before ours, if any.
+static mut PREVIOUS: pg_sys::object_access_hook_type = None;
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the hook; once a process.
+pub fn install() {
+    if INSTALLED.swap(true, Relaxed) {
+        return;
+    }
+    // SAFETY: single-threaded server process, in _PG_init.
+    unsafe {
+        PREVIOUS = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(on_access);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: i32,
+    argument: *mut c_void,
+) {
+    // SAFETY: set once at load; called with what the server gave us.
+    unsafe {
+        if let Some(previous) = PREVIOUS {
+            previous(access, class, object, sub, argument);
+        }
+    }
+    if access == pg_sys::ObjectAccessType::OAT_DROP
+        && class == pg_sys::ExtensionRelationId
+        && is_ours(object)
+        && let Some(job) = job_of_this_database()
+    {
+        pgrx::pg_sys::panic::ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            format!("cannot drop extension scry_backfill because job \"{job}\" exists"),
+            "drop_guard",
+        )
+        .set_detail("Its slot would keep WAL that nobody reads.")
+        .set_hint(format!("Stop it first: SELECT scry_backfill.stop('{}');", job.replace('\'', "''")))
+        .report(pgrx::PgLogLevel::ERROR);
+    }
+}
+
+fn is_ours(extension: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog lookup inside the transaction that drops; NULL for an unknown OID.
+    unsafe {
+        let name = pg_sys::get_extension_name(extension);
+        !name.is_null() && CStr::from_ptr(name) == c"scry_backfill"
+    }
+}
+
+/// Name of a job that runs here, or of a slot of ours that stands here.
+fn job_of_this_database() -> Option<String> {
+    let database = server::database();
+    if shared::available()
+        && let Some(job) = JobRef::in_use().find(|job| job.live().database.load(Relaxed) == database)
+    {
+        return Some(job.name());
+    }
+    super::slot_drop::ours_in(database)
+}
