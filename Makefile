@@ -57,9 +57,10 @@ e2e: ## in-server and end-to-end tests; T=name runs those whose name contains it
 	.ci/e2e $(T)
 
 install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's directories
-	cargo pgrx install -p scry_backfill_ext --release --pg-config $(PG_CONFIG) $(EXT_FEATURES)
 	cargo build --release -p scry_sender -p scry_platform
-	install -m 755 target/release/scry_sender target/release/scry_platform "$$($(PG_CONFIG) --bindir)"
+	sudo=; [ -w "$$($(PG_CONFIG) --pkglibdir)" ] || sudo=sudo; \
+	cargo pgrx install -p scry_backfill_ext --release --pg-config $(PG_CONFIG) $${sudo:+--sudo}; \
+	$$sudo install -m 755 target/release/scry_sender target/release/scry_platform "$$($(PG_CONFIG) --bindir)"
 
 bench: ## decoding beside pg_recvlogical, and a source's latencies with and without a job
 	bench/run

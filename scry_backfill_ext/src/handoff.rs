@@ -50,9 +50,10 @@ impl Handoff {
         let path = socket::path().map_err(Lost::new)?;
         let refused = |err: std::io::Error| Lost {
             message: format!("could not connect to scry_sender at \"{}\": {err}", path.display()),
-            hint: "The sender is being started, or is run by somebody else (scry_backfill.sender = external): \
+            hint:
+                "The sender is being started, or is run by somebody else (scry_backfill.sender = external): \
                    see its log."
-                .to_owned(),
+                    .to_owned(),
         };
         let stream = UnixStream::connect(&path).map_err(refused)?;
         stream.set_nonblocking(true).map_err(refused)?;

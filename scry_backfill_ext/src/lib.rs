@@ -8,12 +8,14 @@
 
 mod api;
 mod batch;
+mod catalog;
 mod confirm;
 mod decode;
 mod guc;
 mod handoff;
 #[allow(unsafe_code, ffi_unwind_calls)]
 mod pg;
+mod snapshot;
 mod worker;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -24,6 +26,7 @@ mod worker;
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _PG_init() {
     guc::define();
+    pg::entry::install(worker::mains());
     if pg::server::preloading() {
         pg::shared::request();
         pg::xact::register();

@@ -105,11 +105,11 @@ impl Drop for Lab {
 pub fn scenario(name: &str, test: impl FnOnce(&Lab) -> Result<()>) {
     let lab = match Lab::new(name) {
         Ok(lab) => lab,
-        Err(error) => panic!("{name}: could not set up: {error:?}"),
+        Err(error) => panic!("{name}: could not set up: {error:#}"),
     };
     if let Err(error) = test(&lab) {
         // `lab` is dropped by the unwinding and prints the logs.
-        panic!("{name} (seed {}): {error:?}", lab.seed);
+        panic!("{name} (seed {}): {error:#}", lab.seed);
     }
 }
 

@@ -9,6 +9,7 @@
 //!    └─ Pair ───── source + platform + shadow, wired; start_job, assert_equal
 //!   load ─────── concurrent mixed writers that count their own commits
 //!   content ──── row count and content hash of every table, on both sides
+//!   scripted ─── a platform that lies
 //!   certs, proxy, memory, port, wait: what tests need beside
 //! ```
 //!
@@ -29,6 +30,7 @@ pub mod port;
 pub mod program;
 pub mod proxy;
 pub mod rng;
+pub mod scripted;
 pub mod sender;
 pub mod server_files;
 pub mod user;
@@ -45,3 +47,6 @@ pub use server_files::ServerFiles;
 
 /// A connection to a cluster, blocking.
 pub use postgres::Client;
+
+/// The format, for scripted peers.
+pub use scry_wire as wire;

@@ -124,7 +124,16 @@ impl Pair {
         }
         conf.extend(options.source_conf.iter().cloned());
         let source = Cluster::start_new(lab, "source", &ClusterOptions { conf, own_identity: false })?;
-        Ok(Pair { source, platform, shadow, sender: None, database: "postgres".to_owned(), socket_dir })
+        let sender = match options.sender {
+            SenderMode::Managed => None,
+            SenderMode::External => {
+                let config = sender_config(&endpoint, &socket_dir);
+                let mut sender = Sender::create(lab, "sender", &config)?;
+                sender.program.start()?;
+                Some(sender)
+            }
+        };
+        Ok(Pair { source, platform, shadow, sender, database: "postgres".to_owned(), socket_dir })
     }
 
     /// A connection to the source's database.
@@ -242,6 +251,15 @@ pub fn source_conf(endpoint: &str, socket_dir: &std::path::Path, sender: SenderM
         format!("scry_backfill.sender = '{sender}'"),
     ]
 }
+
+/// What an external sender reads, in its least form.
+pub fn sender_config(endpoint: &str, socket_dir: &std::path::Path) -> String {
+    let socket = socket_dir.join(SOCKET);
+    format!("[socket]\npath = \"{}\"\n\n[platform]\nendpoint = \"{endpoint}\"\n", socket.display())
+}
+
+/// The socket's name in its directory.
+pub const SOCKET: &str = "sender.sock";
 
 /// The result of a query, every value as text, NULL as an empty text.
 pub fn rows(client: &mut Client, sql: &str) -> Result<Vec<BTreeMap<String, String>>> {

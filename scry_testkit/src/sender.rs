@@ -3,8 +3,10 @@
 
 use crate::lab::Lab;
 use crate::program::Program;
-use anyhow::Result;
-use std::path::PathBuf;
+use anyhow::{Context, Result};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 
 /// A sender; stopped and gone when dropped.
 #[derive(Debug)]
@@ -28,4 +30,22 @@ impl Sender {
         program.arg("--config").arg(&config_file).env("RUST_BACKTRACE", "1");
         Ok(Sender { program, config_file })
     }
+}
+
+/// Says `bytes` on a sender's socket as the clusters' user, and returns what
+/// came back; the exit status is a failure when the connection was still open
+/// after `seconds`.
+pub fn poke(lab: &Lab, socket: &Path, bytes: &[u8], seconds: u32) -> Result<Output> {
+    let mut peer = lab
+        .user
+        .command(lab.server.program("scry_poke")?)
+        .arg(socket)
+        .arg(seconds.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start scry_poke")?;
+    peer.stdin.take().context("no stdin")?.write_all(bytes).context("write to scry_poke")?;
+    peer.wait_with_output().context("wait for scry_poke")
 }

@@ -238,6 +238,12 @@ needed (classid, objid) AS (
         FROM pg_catalog.pg_constraint AS k
         WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass AND k.contypid OPERATOR(pg_catalog.=) n.objid
         UNION ALL
+        -- Its index, for operator classes.
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, k.conindid
+        FROM pg_catalog.pg_constraint AS k
+        WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) n.objid
+          AND k.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x}'::"char"[])
+        UNION ALL
         SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, t.typrelid
         FROM pg_catalog.pg_type AS t
         WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass

@@ -14,7 +14,7 @@ SELECT pg_catalog.jsonb_build_object(
     'deferrable', k.condeferrable,
     'deferred', k.condeferred,
     'validated', k.convalidated,
-    'no_inherit', k.connoinherit,
+    'no_inherit', k.contype OPERATOR(pg_catalog.=) 'c' AND k.connoinherit,
     'local', k.conislocal,
     'inherited', k.coninhcount,
     'parent_oid', k.conparentid::bigint,

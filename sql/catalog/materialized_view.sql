@@ -1,4 +1,4 @@
--- Materialized views.  populated is a state: it says whether to refresh, and is not compared.
+-- Materialized views (pg_attver: see table.sql).  populated is a state: it says whether to refresh, and is not compared.
 SELECT pg_catalog.jsonb_build_object(
     'oid', c.oid::bigint,
     'schema', n.nspname,
@@ -15,7 +15,10 @@ SELECT pg_catalog.jsonb_build_object(
             'storage', CASE WHEN a.attstorage OPERATOR(pg_catalog.<>) t.typstorage THEN a.attstorage END,
             'compression', a.attcompression,
             'statistics', CASE WHEN a.attstattarget OPERATOR(pg_catalog.>=) 0 THEN a.attstattarget END,
-            'options', COALESCE(pg_catalog.to_jsonb(a.attoptions), '[]'::pg_catalog.jsonb),
+            'options', COALESCE((
+                SELECT pg_catalog.jsonb_agg(u.option ORDER BY u.place)
+                FROM pg_catalog.unnest(a.attoptions) WITH ORDINALITY AS u (option, place)
+                WHERE NOT pg_catalog.starts_with(u.option, 'pg_attver=')), '[]'::pg_catalog.jsonb),
             'comment', pg_catalog.col_description(c.oid, a.attnum)) ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute AS a
         JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid

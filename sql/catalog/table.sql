@@ -2,7 +2,8 @@
 --
 -- Storage, collation and compression stand only where they are not what the type brings.
 -- A default's id is that of its pg_attrdef row.  not_null_name is the constraint of
--- PostgreSQL 18 and later; older servers keep a flag only.
+-- PostgreSQL 18 and later; older servers keep a flag only.  pg_attver is the server's own stamp on
+-- a column, kept among its options by later minor releases of the back branches.
 SELECT pg_catalog.jsonb_build_object(
     'oid', c.oid::bigint,
     'schema', n.nspname,
@@ -51,7 +52,10 @@ SELECT pg_catalog.jsonb_build_object(
             'storage', CASE WHEN a.attstorage OPERATOR(pg_catalog.<>) t.typstorage THEN a.attstorage END,
             'compression', a.attcompression,
             'statistics', CASE WHEN a.attstattarget OPERATOR(pg_catalog.>=) 0 THEN a.attstattarget END,
-            'options', COALESCE(pg_catalog.to_jsonb(a.attoptions), '[]'::pg_catalog.jsonb),
+            'options', COALESCE((
+                SELECT pg_catalog.jsonb_agg(u.option ORDER BY u.place)
+                FROM pg_catalog.unnest(a.attoptions) WITH ORDINALITY AS u (option, place)
+                WHERE NOT pg_catalog.starts_with(u.option, 'pg_attver=')), '[]'::pg_catalog.jsonb),
             'local', a.attislocal,
             'inherited', a.attinhcount,
             'comment', pg_catalog.col_description(c.oid, a.attnum)) ORDER BY a.attnum)

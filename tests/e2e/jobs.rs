@@ -2,9 +2,9 @@
 //! the views say.
 
 use super::{PATIENT, SOON, mixed_load, mixed_pair, says};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use scry_testkit::content::{self, TableName};
-use scry_testkit::{Pair, PairOptions, scenario, wait};
+use scry_testkit::{Pair, PairOptions, SenderMode, scenario, wait};
 use std::time::Duration;
 
 #[test]
@@ -120,5 +120,24 @@ fn views_tell_tables_progress_and_events() {
         }
         load.stop()?;
         Ok(())
+    });
+}
+
+#[test]
+fn an_external_sender_does_as_well() {
+    scenario("external_sender", |lab| {
+        let options = PairOptions { sender: SenderMode::External, ..PairOptions::default() };
+        let mut pair = mixed_pair(lab, &options)?;
+        let load = mixed_load(lab, &pair, false)?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let sender = &mut pair.sender.as_mut().context("no external sender")?.program;
+        // A clean stop has status 0, and the workers wait for the next one.
+        ensure!(sender.stop()?.success(), "the sender did not stop cleanly");
+        load.wait_commits(50, SOON)?;
+        let sender = &mut pair.sender.as_mut().context("no external sender")?.program;
+        sender.start()?;
+        load.stop()?;
+        pair.assert_equal()
     });
 }

@@ -3,11 +3,13 @@
 mod copy;
 mod faults;
 mod follow;
+mod hostile;
 mod in_server;
 mod jobs;
 mod memory;
 mod pgbench;
 mod pressure;
+mod programs;
 mod refusals;
 mod security;
 mod values;

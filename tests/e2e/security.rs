@@ -1,13 +1,13 @@
 //! Tokens, certificates, privileges, the socket, and what must not be seen.
 
 use super::{PATIENT, SOON, mixed_pair, says};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use scry_testkit::certs::Kind;
+use scry_testkit::sender::poke;
 use scry_testkit::{Lab, Pair, PairOptions, scenario};
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
-use std::process::Stdio;
 
 const TOKEN: &str = "s3cr3t-t0ken-of-the-platform";
 
@@ -130,16 +130,7 @@ fn garbage_on_the_socket_ends_that_connection_only() {
         ];
         bad.extend((0..20).map(|_| (0..200).map(|_| rng.below(256) as u8).collect()));
         for bytes in bad {
-            let mut peer = lab
-                .user
-                .command(lab.server.program("scry_poke")?)
-                .arg(&path)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .context("start scry_poke")?;
-            peer.stdin.take().context("stdin")?.write_all(&bytes)?;
-            let output = peer.wait_with_output()?;
+            let output = poke(lab, &path, &bytes, 30)?;
             ensure!(output.status.success(), "the connection was left open after {} bytes", bytes.len());
         }
         // The token's worth of garbage for the platform, too.

@@ -1,4 +1,6 @@
 //! From decoded changes to the messages of a batch.
 
+pub mod output;
 pub mod relation_cache;
 pub mod seen;
+pub mod sequence;

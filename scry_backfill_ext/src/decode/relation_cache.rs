@@ -53,6 +53,8 @@ enum Cached {
 pub struct RelationCache {
     followed: Followed,
     entries: HashMap<u32, Cached>,
+    /// Partitions of followed tables that the job does not follow, noticed and not yet told.
+    strangers: Vec<String>,
     /// What stands in the stream of this connection.
     announced: HashMap<u32, Relation>,
 }
@@ -61,7 +63,7 @@ impl RelationCache {
     /// A cache for the tables of a job.
     pub fn new(followed: Followed) -> Self {
         invalidation::listen();
-        RelationCache { followed, entries: HashMap::new(), announced: HashMap::new() }
+        RelationCache { followed, entries: HashMap::new(), strangers: Vec::new(), announced: HashMap::new() }
     }
 
     /// The entry of `relation`, `None` when the job does not follow it.
@@ -98,8 +100,19 @@ impl RelationCache {
         }
     }
 
-    fn make(&self, relation: &RelationRef<'_>) -> Cached {
-        let Some(seen_by) = self.followed.tables.get(&relation.relid()) else { return Cached::Ignored };
+    /// A partition of a followed table that is not followed itself, once each:
+    /// its rows do not reach the shadow, which must not go unsaid.
+    pub fn take_stranger(&mut self) -> Option<String> {
+        self.strangers.pop()
+    }
+
+    fn make(&mut self, relation: &RelationRef<'_>) -> Cached {
+        let Some(seen_by) = self.followed.tables.get(&relation.relid()) else {
+            if relation.ancestors().iter().any(|relid| self.follows(*relid)) {
+                self.strangers.push(relation.name());
+            }
+            return Cached::Ignored;
+        };
         let (description, encoder) = relation.describe(Toast::Unchanged);
         let announced = self.announced.get(&description.relid) == Some(&description);
         Cached::Followed(Box::new(Entry { description, encoder, seen_by: seen_by.clone(), announced }))
@@ -118,6 +131,11 @@ impl RelationCache {
 }
 
 impl Entry {
+    /// Whether updates and deletes can be followed: old rows can be named.
+    pub fn has_identity(&self) -> bool {
+        self.description.columns.iter().any(|column| column.key)
+    }
+
     /// Whether old rows are whole rows.
     pub fn is_full(&self) -> bool {
         self.description.replica_identity == ReplicaIdentity::Full

@@ -12,6 +12,7 @@ use scry_wire::Lsn;
 
 use super::compat;
 use super::relation::{RelationRef, TupleRef};
+use super::sequence::SequenceRecord;
 
 /// A transaction that is being given out, in commit order.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +44,7 @@ pub enum RowChange<'a> {
 
 /// What takes decoded changes.
 pub trait Sink {
-    /// A transaction begins. Answers whether its changes are wanted.
+    /// A transaction begins.
     fn begin(&mut self, transaction: &Transaction);
     /// A row has changed.
     fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>);
@@ -51,6 +52,8 @@ pub trait Sink {
     fn truncate(&mut self, transaction: &Transaction, relids: &[u32], cascade: bool, restart: bool);
     /// The transaction ends.
     fn commit(&mut self, transaction: &Transaction);
+    /// A sequence has moved.
+    fn sequence(&mut self, record: &SequenceRecord);
     /// All WAL has been read, up to `end`: wait for more. `false` ends the reading.
     fn wait_for_wal(&mut self, end: Lsn) -> bool;
 }
@@ -85,6 +88,11 @@ fn sink<'a>() -> &'a mut dyn Sink {
 /// Called by the WAL reader at the end of the WAL.
 pub fn wait_for_wal(end: Lsn) -> bool {
     sink().wait_for_wal(end)
+}
+
+/// Called between records.
+pub fn sequence(record: &SequenceRecord) {
+    sink().sequence(record);
 }
 
 /// The library's output plugin (`_PG_output_plugin_init`, output_plugin.h).
@@ -185,7 +193,7 @@ unsafe extern "C-unwind" fn change(
 unsafe extern "C-unwind" fn truncate(
     _ctx: *mut pg_sys::LogicalDecodingContext,
     txn: *mut pg_sys::ReorderBufferTXN,
-    count: c_int_alias,
+    count: std::ffi::c_int,
     relations: *mut pg_sys::Relation,
     change: *mut pg_sys::ReorderBufferChange,
 ) {
@@ -198,9 +206,6 @@ unsafe extern "C-unwind" fn truncate(
         sink().truncate(&transaction, &relids, truncate.cascade, truncate.restart_seqs);
     }
 }
-
-#[allow(non_camel_case_types)]
-type c_int_alias = std::ffi::c_int;
 
 #[pg_guard]
 unsafe extern "C-unwind" fn commit(

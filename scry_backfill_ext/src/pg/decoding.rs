@@ -14,7 +14,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use scry_wire::Lsn;
 
 use super::callbacks::{self, Sink};
-use super::{compat, ffi, wal, worker};
+use super::{compat, ffi, sequence, wal, worker};
 
 const PLUGIN: &CStr = c"scry_backfill";
 
@@ -62,7 +62,8 @@ fn allow_output_plugin() {
     if let Some(list) = worker::option(setting)
         && !list.split(',').any(|item| item.trim() == "scry_backfill")
     {
-        let list = if list.is_empty() { "scry_backfill".to_owned() } else { format!("{list}, scry_backfill") };
+        let list =
+            if list.is_empty() { "scry_backfill".to_owned() } else { format!("{list}, scry_backfill") };
         worker::set_option(setting, &c_name(&list));
     }
 }
@@ -182,6 +183,9 @@ impl Decoder {
                 pgrx::error!("could not read WAL at {}: {message}", Lsn((*reader).EndRecPtr));
             }
             pg_guard_ffi_boundary(|| ffi::LogicalDecodingProcessRecord(ctx, reader));
+            if let Some(record) = sequence::of_record(reader) {
+                callbacks::sequence(&record);
+            }
             Step::Record(Lsn((*reader).EndRecPtr))
         }
     }

@@ -9,6 +9,10 @@ use pgrx::{pg_guard, pg_sys};
 
 /// What the workers run. Each takes the worker's argument.
 pub struct Mains {
+    /// The launcher; no argument.
+    pub launcher: fn(usize),
+    /// A scout; the database.
+    pub scout: fn(usize),
     /// A job's stream worker; the job's place in shared memory.
     pub stream: fn(usize),
     /// A job's snapshot leader; the job's place in shared memory.
@@ -30,6 +34,20 @@ fn run(argument: pg_sys::Datum, main: impl FnOnce(&Mains) -> fn(usize)) {
         Some(mains) => main(mains)(argument.value()),
         None => pgrx::error!("the library scry_backfill has not been initialised"),
     }
+}
+
+/// Main function of the launcher.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn scry_backfill_launcher_main(argument: pg_sys::Datum) {
+    run(argument, |mains| mains.launcher);
+}
+
+/// Main function of scouts.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn scry_backfill_scout_main(argument: pg_sys::Datum) {
+    run(argument, |mains| mains.scout);
 }
 
 /// Main function of stream workers.

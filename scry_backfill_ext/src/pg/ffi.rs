@@ -27,8 +27,12 @@ unsafe extern "C-unwind" {
     /// access/xlogutils.h
     #[link_name = "wal_segment_close"]
     pub fn wal_segment_close_raw(state: *mut pg_sys::XLogReaderState);
-    /// replication/logicalproto and friends never call these; the decoding
-    /// context wants them all the same
+    /// utils/relfilenodemap.h (`RelidByRelfilenumber` from 16 on)
+    #[cfg_attr(not(feature = "pg15"), link_name = "RelidByRelfilenumber")]
+    pub fn RelidByRelfilenode(tablespace: pg_sys::Oid, number: pg_sys::Oid) -> pg_sys::Oid;
+    /// catalog/partition.h
+    pub fn get_partition_ancestors(relid: pg_sys::Oid) -> *mut pg_sys::List;
+    /// tcop/tcopprot.h
     pub fn die(signal: c_int);
     /// postmaster/interrupt.h
     pub fn SignalHandlerForConfigReload(signal: c_int);

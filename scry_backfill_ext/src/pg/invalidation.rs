@@ -19,6 +19,7 @@ thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
     static PENDING: Cell<bool> = const { Cell::new(false) };
     static ALL: Cell<bool> = const { Cell::new(false) };
+    static EPOCH: Cell<u64> = const { Cell::new(0) };
     static RELIDS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -35,7 +36,11 @@ pub fn listen() {
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
         for cache in [pg_sys::SysCacheIdentifier::NAMESPACEOID, pg_sys::SysCacheIdentifier::TYPEOID] {
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_changed), pg_sys::Datum::from(0));
+            pg_sys::CacheRegisterSyscacheCallback(
+                cache as i32,
+                Some(catalog_changed),
+                pg_sys::Datum::from(0),
+            );
         }
     }
 }
@@ -44,6 +49,12 @@ pub fn listen() {
 #[inline]
 pub fn pending() -> bool {
     PENDING.get()
+}
+
+/// A number that changes whenever any definition may have changed.
+#[inline]
+pub fn epoch() -> u64 {
+    EPOCH.get()
 }
 
 /// Takes the notes.
@@ -56,6 +67,7 @@ pub fn take() -> Invalidated {
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relid: pg_sys::Oid) {
     PENDING.set(true);
+    EPOCH.set(EPOCH.get() + 1);
     let noted = relid != pg_sys::InvalidOid
         && RELIDS.with(|relids| match relids.try_borrow_mut() {
             Ok(mut relids) if relids.len() < NOTES_MAX => {
@@ -72,5 +84,6 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relid: pg_sys:
 #[pg_guard]
 unsafe extern "C-unwind" fn catalog_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     PENDING.set(true);
+    EPOCH.set(EPOCH.get() + 1);
     ALL.set(true);
 }

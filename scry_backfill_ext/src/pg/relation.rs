@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use pgrx::pg_sys;
-use scry_wire::message::{Column, Format, Relation, ReplicaIdentity};
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use scry_wire::message::{Column, Relation, ReplicaIdentity};
 
-use super::compat;
 use super::row::{self, RowEncoder, Toast};
+use super::{compat, ffi};
 
 /// An open relation, lent by the server for the time of a callback or scan.
 pub struct RelationRef<'a> {
@@ -40,6 +41,30 @@ impl RelationRef<'_> {
     pub fn is_partition(&self) -> bool {
         // SAFETY: open by contract; rd_rel is always set.
         unsafe { (*(*self.relation).rd_rel).relispartition }
+    }
+
+    /// The relation's name, without its schema.
+    pub fn name(&self) -> String {
+        // SAFETY: open by contract; rd_rel is always set.
+        unsafe { name_of(&(*(*self.relation).rd_rel).relname) }
+    }
+
+    /// The partitioned tables above a partition, nearest first.
+    pub fn ancestors(&self) -> Vec<u32> {
+        if !self.is_partition() {
+            return Vec::new();
+        }
+        // SAFETY: reads pg_inherits under the snapshot in force; the list is
+        // palloc'd, in the callback's context.
+        unsafe {
+            let relid = (*self.relation).rd_id;
+            let list = pg_guard_ffi_boundary(|| ffi::get_partition_ancestors(relid));
+            if list.is_null() {
+                return Vec::new();
+            }
+            let cells = std::slice::from_raw_parts((*list).elements, (*list).length as usize);
+            cells.iter().map(|cell| cell.oid_value.to_u32()).collect()
+        }
     }
 
     /// Its description for the wire, and what encodes its rows.

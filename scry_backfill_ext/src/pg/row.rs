@@ -96,7 +96,8 @@ impl RowContext {
         self.used = true;
         // SAFETY: the context is valid until drop; on an error the process ends.
         unsafe {
-            let before = std::mem::replace(&mut pg_sys::CurrentMemoryContext, self.context);
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.context;
             let result = work();
             pg_sys::CurrentMemoryContext = before;
             result
@@ -202,12 +203,7 @@ impl RowEncoder {
     ///
     /// # Safety
     /// `desc` must be the descriptor that the tuple was made with.
-    pub unsafe fn encode_tuple(
-        &mut self,
-        desc: pg_sys::TupleDesc,
-        tuple: TupleRef<'_>,
-        out: &mut Vec<u8>,
-    ) {
+    pub unsafe fn encode_tuple(&mut self, desc: pg_sys::TupleDesc, tuple: TupleRef<'_>, out: &mut Vec<u8>) {
         // SAFETY: by contract; the arrays have `natts` places.
         unsafe {
             if (*desc).natts as usize > self.values.len() {
@@ -328,7 +324,9 @@ impl Write {
             pg_sys::BOOLOID => Write::Bool,
             pg_sys::CHAROID => Write::Byte,
             pg_sys::INT2OID => Write::Int2,
-            pg_sys::INT4OID | pg_sys::DATEOID | pg_sys::OIDOID | pg_sys::XIDOID | pg_sys::CIDOID => Write::Int4,
+            pg_sys::INT4OID | pg_sys::DATEOID | pg_sys::OIDOID | pg_sys::XIDOID | pg_sys::CIDOID => {
+                Write::Int4
+            }
             pg_sys::INT8OID
             | pg_sys::TIMESTAMPOID
             | pg_sys::TIMESTAMPTZOID
@@ -400,6 +398,14 @@ unsafe fn detoasted<'a>(raw: usize, context: &mut RowContext) -> &'a [u8] {
     // row's context, both valid until the row is written.
     unsafe {
         let mut value = raw as *mut pg_sys::varlena;
+        if varlena::varatt_is_1b_e(value)
+            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_INDIRECT as u32
+        {
+            // Logical decoding put a TOASTed value together and left a pointer
+            // to it (ReorderBufferToastReplace); no need for a copy.
+            let indirect = varlena::vardata_1b_e(value).cast::<pg_sys::varatt_indirect>();
+            value = indirect.read_unaligned().pointer;
+        }
         let inline = varlena::varatt_is_4b_u(value)
             || (varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value));
         if !inline {

@@ -7,12 +7,13 @@
 
 use std::ptr;
 
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use scry_wire::message::Relation;
 
 use super::relation::RelationRef;
 use super::row::{RowEncoder, Toast};
+use crate::batch::Batch;
 
 /// A table, locked against changes of its definition and open for reading.
 pub struct TableScan {
@@ -60,14 +61,14 @@ impl TableScan {
     }
 
     /// Appends each row of blocks `from` (included) to `to` (excluded) to
-    /// `out`; calls `after_row` after each, which may empty `out`. Returns the
-    /// number of rows.
+    /// `batch`; calls `after_row` after each, which may empty it, and ends the
+    /// reading when that says `false`. Returns the number of rows read.
     pub fn read(
         &mut self,
         from: u32,
         to: u32,
-        out: &mut Vec<u8>,
-        mut after_row: impl FnMut(&mut Vec<u8>),
+        batch: &mut Batch,
+        mut after_row: impl FnMut(&mut Batch) -> bool,
     ) -> u64 {
         let mut rows = 0;
         // SAFETY: relation and slot are valid until drop; the scan lives
@@ -81,9 +82,11 @@ impl TableScan {
                 }
                 let values = std::slice::from_raw_parts(slot.tts_values, self.natts);
                 let nulls = std::slice::from_raw_parts(slot.tts_isnull, self.natts);
-                self.encoder.encode(values, nulls, out);
+                self.encoder.encode(values, nulls, batch.buf());
                 rows += 1;
-                after_row(out);
+                if !after_row(batch) {
+                    break;
+                }
             }
         }
         rows

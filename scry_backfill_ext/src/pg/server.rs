@@ -116,6 +116,22 @@ pub fn set_setting(name: &CStr, value: &str) {
     }
 }
 
+/// This process's database, by name. For workers, outside a transaction.
+pub fn database_name() -> String {
+    super::snapshot::transaction(|| {
+        // SAFETY: inside a transaction; the name is palloc'd, null if the database is gone.
+        unsafe {
+            let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+            if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        }
+    })
+}
+
+/// `server_version_num` of the running server.
+pub fn version_num() -> u32 {
+    setting(c"server_version_num").and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
 /// Name of the database's encoding.
 pub fn encoding() -> String {
     // SAFETY: both read static tables.

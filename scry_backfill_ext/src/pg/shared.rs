@@ -9,9 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 
-use pgrx::{
-    AssertPGRXSharedMemory, PgAtomic, PgLwLock, PgSharedMemoryInitialization, pg_guard, pg_shmem_init, pg_sys,
-};
+use pgrx::{AssertPGRXSharedMemory, PgAtomic, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
 
 /// Jobs that one server can run at a time.
 pub const JOBS_MAX: usize = 32;

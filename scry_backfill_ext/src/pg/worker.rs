@@ -31,11 +31,7 @@ unsafe fn set_handler(signal: u32, handler: unsafe extern "C-unwind" fn(i32)) {
 pub fn connect(database: u32) {
     // SAFETY: first thing a worker with a database connection does.
     unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(
-            pg_sys::Oid::from(database),
-            pg_sys::InvalidOid,
-            0,
-        );
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(pg_sys::Oid::from(database), pg_sys::InvalidOid, 0);
     }
     for (name, value) in SESSION {
         set_option(name, value);
@@ -127,6 +123,13 @@ pub fn wake_up(job: &JobLive) -> bool {
         shared::live().sleepers.fetch_sub(1, AcqRel);
     }
     slept
+}
+
+/// Ends this process now, wherever it is: the server's exit callbacks give
+/// back slot, locks and memory. 0: nothing went wrong.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: runs the exit callbacks and does not return.
+    unsafe { pg_sys::proc_exit(code) }
 }
 
 /// What ended a worker's work.

@@ -40,8 +40,8 @@ const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
 
-/// The launcher's life.
-pub fn main() {
+/// Entry point of the launcher.
+pub fn main(_argument: usize) {
     BackgroundWorker::attach_signal_handlers(
         SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGCHLD,
     );

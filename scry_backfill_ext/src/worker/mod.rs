@@ -1,8 +1,27 @@
 //! The extension's own processes, and what they tell each other.
 
+pub mod copier;
+pub mod job;
 pub mod launcher;
+pub mod leader;
 pub mod registration;
 pub mod scout;
 pub mod sender_child;
+pub mod session;
 pub mod shmem;
 pub mod socket;
+pub mod state;
+pub mod stream;
+
+use crate::pg::entry::Mains;
+
+/// What the postmaster starts.
+pub fn mains() -> Mains {
+    Mains {
+        launcher: launcher::main,
+        scout: scout::main,
+        stream: stream::main,
+        leader: leader::main,
+        copier: copier::main,
+    }
+}

@@ -36,6 +36,20 @@ pub fn start_stream(job: JobRef) -> Option<Started> {
     start(&name, "scry_backfill stream", "scry_backfill_stream_main", u32::try_from(job.index()).ok()?)
 }
 
+/// Starts the snapshot leader of a job. `None`: no background worker slot is free.
+pub fn start_leader(job: JobRef) -> Option<Started> {
+    let name = format!("scry_backfill snapshot leader of job {}", job.name());
+    let argument = u32::try_from(job.index()).ok()?;
+    start(&name, "scry_backfill snapshot leader", "scry_backfill_leader_main", argument)
+}
+
+/// Starts snapshot worker `number` of a job. `None`: no background worker slot is free.
+pub fn start_copier(job: JobRef, number: usize) -> Option<Started> {
+    let name = format!("scry_backfill snapshot worker {number} of job {}", job.name());
+    let argument = u32::try_from(super::copier::argument(job, number)).ok()?;
+    start(&name, "scry_backfill snapshot worker", "scry_backfill_copier_main", argument)
+}
+
 /// Sends a scout into a database. `None`: no background worker slot is free.
 pub fn start_scout(database: u32) -> Option<Started> {
     start("scry_backfill scout", "scry_backfill scout", "scry_backfill_scout_main", database)

@@ -32,9 +32,10 @@ struct JobRow {
     database: u32,
 }
 
-/// The scout's life in `database`.
-pub fn main(database: u32) {
+/// Entry point of the scout; the argument is the database.
+pub fn main(argument: usize) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    let Ok(database) = u32::try_from(argument) else { return };
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     server::set_setting(c"search_path", "pg_catalog, pg_temp");
     let mut passed_over = false;

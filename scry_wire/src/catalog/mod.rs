@@ -32,7 +32,8 @@ pub use compare::Difference;
 pub use datatype::{Attribute, Collation, Composite, Domain, DomainConstraint, EnumType, Range};
 pub use query::{CatalogQuery, SETTINGS, closure_query, depends_query, queries};
 pub use relation::{
-    Column, ColumnDefault, MaterializedColumn, MaterializedView, Parent, Sequence, SequenceOwner, Table, View, ViewColumn,
+    Column, ColumnDefault, MaterializedColumn, MaterializedView, Parent, Sequence, SequenceOwner, Table,
+    View, ViewColumn,
 };
 pub use routine::{Aggregate, Function};
 

@@ -87,7 +87,9 @@ mod tests {
         let texts = queries().iter().map(|q| (q.kind, q.sql));
         for (kind, sql) in texts.chain([("closure", closure_query()), ("depends", depends_query())]) {
             for line in sql.lines().filter(|l| !l.trim_start().starts_with("--")) {
-                for operator in [" = ", " <> ", " < ", " > ", " >= ", " || ", " IN (", " -> ", " ->> ", " LIKE "] {
+                for operator in
+                    [" = ", " <> ", " < ", " > ", " >= ", " || ", " IN (", " -> ", " ->> ", " LIKE "]
+                {
                     assert!(!line.contains(operator), "{kind}: {operator} in: {line}");
                 }
             }
@@ -96,8 +98,15 @@ mod tests {
 
     #[test]
     fn functions_are_qualified() {
-        let keywords =
-            ["unnest", "jsonb_agg", "jsonb_build_object", "format_type", "obj_description", "count", "concat"];
+        let keywords = [
+            "unnest",
+            "jsonb_agg",
+            "jsonb_build_object",
+            "format_type",
+            "obj_description",
+            "count",
+            "concat",
+        ];
         for query in queries() {
             for word in keywords {
                 let calls = query.sql.matches(&format!("{word}(")).count();

@@ -19,7 +19,7 @@ SELECT
         WHEN NOT s.streams THEN NULL
         WHEN l.applied_commit_us OPERATOR(pg_catalog.=) 0 THEN 0
         ELSE GREATEST(0, EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-            pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) l.applied_commit_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)))
+            pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (l.applied_commit_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000))))
     END::pg_catalog.float8 AS lag_seconds,
     pg_catalog.pg_wal_lsn_diff(w.lsn, r.restart_lsn)::pg_catalog.int8 AS retained_wal_bytes,
     NULLIF(j.slot_name, '') AS slot_name,
@@ -42,11 +42,11 @@ SELECT
     x.sender,
     l.failures,
     CASE WHEN l.state OPERATOR(pg_catalog.=) 'retrying' THEN
-        pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) l.retry_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)
+        pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (l.retry_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000))
     END AS retry_at,
     l.worker_pid,
     CASE WHEN l.started_at_us OPERATOR(pg_catalog.<>) 0 THEN
-        pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) l.started_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)
+        pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (l.started_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000))
     END AS worker_started_at,
     j.created_at AS started_at
 FROM scry_backfill.job AS j
@@ -136,7 +136,7 @@ ORDER BY jt.job, jt.schema_name, jt.table_name;
 CREATE VIEW scry_backfill.events AS
 SELECT at, job, level, message, hint FROM scry_backfill.event_log
 UNION
-SELECT pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) e.at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000),
+SELECT pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (e.at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000)),
     e.job, e.level, e.message, e.hint
 FROM scry_backfill.recent_events() AS e
 ORDER BY at DESC;

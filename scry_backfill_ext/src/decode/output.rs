@@ -1,0 +1,415 @@
+//! What the decoder gives, written into batches and handed on; what comes
+//! back, taken as confirmation.
+//!
+//! ```text
+//! begin ─ change… ─ commit ──► batch ──full, or nothing more to read──► handoff
+//! slot ◄── confirm ◄── frames that come back, read whenever the worker waits
+//! ```
+//!
+//! Invariants: a transaction of which nothing is followed leaves no trace but
+//! the position; a begin is written with the first change that is. A lost
+//! connection ends the process: the launcher starts it again and the stream
+//! goes on from the shadow's position (delivery contract, rule 3).
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use scry_wire::Lsn;
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::message::change::{
+    Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
+};
+use scry_wire::message::{Confirm, Message, Relation};
+
+use super::relation_cache::RelationCache;
+use super::sequence::SequenceNames;
+use crate::batch::Batch;
+use crate::confirm::Progress;
+use crate::handoff::{Handoff, Lost, bad_frame};
+use crate::pg::callbacks::{RowChange, Sink, Transaction};
+use crate::pg::decoding::Decoder;
+use crate::pg::relation::RelationRef;
+use crate::pg::sequence::SequenceRecord;
+use crate::pg::shared::JobLive;
+use crate::pg::{latch, wal, worker};
+use crate::worker::session;
+use crate::worker::shmem::{JobRef, Level, State};
+
+/// The stream's way out and back.
+pub struct Output {
+    link: Link,
+    batch: Batch,
+    cache: RelationCache,
+    /// The user wants only the inserts of tables without a replica identity.
+    inserts_only: bool,
+    /// The open transaction's begin stands in the stream.
+    begun: bool,
+    sequences: SequenceNames,
+    /// All transactions that end up to here have been written.
+    written: Lsn,
+    keepalive_at: Instant,
+    /// End of the flushed WAL when it had all been read.
+    flushed_wal: Lsn,
+    /// Wakes in a row that brought no WAL: commits that are not flushed yet.
+    empty_wakes: u32,
+}
+
+/// The connection and what is known of the other side.
+struct Link {
+    job: JobRef,
+    live: &'static JobLive,
+    handoff: Handoff,
+    progress: Progress,
+    /// End and commit time of transactions that the shadow has not confirmed.
+    pending: VecDeque<(Lsn, i64)>,
+    watch: Box<dyn FnMut(JobRef)>,
+}
+
+impl Output {
+    /// An output for a welcomed connection. `watch` is called whenever the
+    /// worker waits: it looks after the copy and may end the process.
+    pub fn new(
+        job: JobRef,
+        handoff: Handoff,
+        applied: Lsn,
+        cache: RelationCache,
+        inserts_only: bool,
+        watch: Box<dyn FnMut(JobRef)>,
+    ) -> Output {
+        let live = job.live();
+        live.applied_lsn.store(applied.0, Relaxed);
+        live.flushed_lsn.store(applied.0, Relaxed);
+        live.sent_lsn.store(applied.0, Relaxed);
+        let progress = Progress::new(applied);
+        Output {
+            link: Link { job, live, handoff, progress, pending: VecDeque::new(), watch },
+            batch: Batch::new(Tag::Batch),
+            cache,
+            inserts_only,
+            begun: false,
+            sequences: SequenceNames::default(),
+            written: applied,
+            keepalive_at: Instant::now(),
+            flushed_wal: Lsn::INVALID,
+            empty_wakes: 0,
+        }
+    }
+
+    /// Called between records, now and then: in a server that is never idle
+    /// the position moves and answers are read all the same.
+    pub fn between_records(&mut self, end: Lsn) {
+        self.link.live.decoded_lsn.store(end.0, Relaxed);
+        self.link.receive();
+        if self.wants_keepalive(end) {
+            self.keepalive(end);
+        }
+    }
+
+    fn wants_keepalive(&self, end: Lsn) -> bool {
+        let wanted = Lsn(self.link.live.wanted_lsn.load(Acquire));
+        end > self.link.progress.sent_lsn()
+            && (wanted > self.link.progress.sent_lsn() || self.keepalive_at.elapsed() > KEEPALIVE_EVERY)
+    }
+
+    /// Everything that ends up to `end` has been decoded: say so, and send all.
+    fn keepalive(&mut self, end: Lsn) {
+        ChangeWriter::new(self.batch.buf()).keepalive(end);
+        self.written.advance(end);
+        self.keepalive_at = Instant::now();
+        self.flush(false);
+    }
+
+    /// Hands the batch on. `open`: not at the end of a change (never, so far:
+    /// changes are written whole).
+    fn flush(&mut self, open: bool) {
+        latch::serve_interrupts();
+        let rows = u64::from(self.batch.rows());
+        let bytes = self.batch.len() as u64;
+        let link = &mut self.link;
+        // Before the bytes leave: an answer may come back while they do.
+        link.progress.sent(self.written);
+        self.batch.drain(open, |frame| link.send(frame));
+        link.live.sent_lsn.store(self.written.0, Relaxed);
+        link.live.stream_rows.fetch_add(rows, Relaxed);
+        link.live.stream_bytes.fetch_add(bytes, Relaxed);
+        let blocked = link.handoff.take_blocked().as_micros() as u64;
+        link.live.blocked_us.fetch_add(blocked, Relaxed);
+    }
+
+    fn report_stranger(&mut self) {
+        while let Some(name) = self.cache.take_stranger() {
+            let message =
+                format!("partition \"{name}\" was added after start(): its rows do not reach the shadow");
+            let hint = "Stop the job and start it again to bring the partition.";
+            self.link.job.say(&message, "", hint);
+            self.link.job.event(Level::Warning, &message, hint);
+        }
+    }
+
+    fn flush_if_full(&mut self) {
+        if self.batch.is_full() {
+            self.flush(false);
+        }
+    }
+
+    fn begin_if_new(&mut self, transaction: &Transaction) {
+        if !self.begun {
+            self.begun = true;
+            ChangeWriter::new(self.batch.buf()).begin(Begin {
+                xid: transaction.xid,
+                commit_lsn: transaction.commit_lsn,
+                commit_time: transaction.commit_time,
+            });
+        }
+    }
+}
+
+impl Link {
+    fn send(&mut self, frame: &[u8]) {
+        let (live, job, progress, pending) = (self.live, self.job, &mut self.progress, &mut self.pending);
+        let watch = &mut self.watch;
+        let sent = self.handoff.send(frame, |frames| {
+            watch(job);
+            take_frames(job, live, progress, pending, frames)
+        });
+        if let Err(lost) = sent {
+            self.end(&lost);
+        }
+    }
+
+    /// Reads what has come in, without waiting.
+    fn receive(&mut self) {
+        if let Err(lost) = self.handoff.read() {
+            self.end(&lost);
+        }
+        self.take();
+    }
+
+    /// Waits for the latch, for answers, or for `timeout`.
+    fn wait(&mut self, timeout: Duration) -> bool {
+        match self.handoff.wait(timeout) {
+            Ok(woken) => {
+                self.take();
+                (self.watch)(self.job);
+                woken.latch
+            }
+            Err(lost) => self.end(&lost),
+        }
+    }
+
+    fn take(&mut self) {
+        let (live, job) = (self.live, self.job);
+        let frames = self.handoff.frames();
+        if let Err(lost) = take_frames(job, live, &mut self.progress, &mut self.pending, frames) {
+            self.end(&lost);
+        }
+    }
+
+    /// The connection is gone: so is this process, to be started again.
+    fn end(&self, lost: &Lost) -> ! {
+        self.job.say(&lost.message, "", &lost.hint);
+        self.job.event(Level::Warning, &lost.message, &lost.hint);
+        self.job.set_state(State::Connecting);
+        pgrx::log!("scry_backfill: job \"{}\": {}", self.job.name(), lost.message);
+        worker::exit(1)
+    }
+}
+
+/// Takes the answers that have come in.
+fn take_frames(
+    job: JobRef,
+    live: &JobLive,
+    progress: &mut Progress,
+    pending: &mut VecDeque<(Lsn, i64)>,
+    frames: &mut VecDeque<Frame>,
+) -> Result<(), Lost> {
+    while let Some(frame) = frames.pop_front() {
+        if frame.tag() != Tag::Confirm {
+            session::other_frame(job, &frame)?;
+            continue;
+        }
+        let confirm = Confirm::from_frame(&frame).map_err(|e| bad_frame(&e))?;
+        let moved = progress.confirm(confirm).map_err(|lie| Lost {
+            message: format!("the platform confirmed {}, but only {} had been sent", lie.confirmed, lie.sent),
+            hint: "The confirmation was not believed. Check what scry_backfill.endpoint leads to.".to_owned(),
+        })?;
+        if let Some(flushed) = moved {
+            Decoder::confirm(flushed);
+            live.flushed_lsn.store(flushed.0, Relaxed);
+            live.failures.store(0, Relaxed);
+        }
+        while pending.front().is_some_and(|(end, _)| *end <= progress.applied_lsn()) {
+            if let Some((_, time)) = pending.pop_front() {
+                live.applied_commit_time.store(time, Relaxed);
+            }
+        }
+        live.applied_lsn.store(progress.applied_lsn().0, std::sync::atomic::Ordering::Release);
+    }
+    Ok(())
+}
+
+/// A table that had a replica identity at start() has none any more: its
+/// changes cannot be followed, and must not be passed over in silence.
+fn no_identity(relation: &Relation) -> ! {
+    let name = format!("{}.{}", relation.schema, relation.name);
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("cannot follow an UPDATE or DELETE of table \"{name}\": it has no replica identity"),
+        "scry_backfill",
+    )
+    .set_hint(format!(
+        "Stop the job, give the table a primary key or ALTER TABLE {name} REPLICA IDENTITY USING INDEX, and start \
+         it again; or start it with options => '{{\"keyless\": \"inserts_only\"}}'."
+    ))
+    .report(PgLogLevel::ERROR);
+    unreachable!("an error has been raised")
+}
+
+impl Sink for Output {
+    fn begin(&mut self, _transaction: &Transaction) {
+        self.begun = false;
+    }
+
+    fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>) {
+        let Some(entry) = self.cache.get(relation) else {
+            self.report_stranger();
+            return;
+        };
+        if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
+            return;
+        }
+        if !matches!(change, RowChange::Insert(_)) && !entry.has_identity() {
+            if self.inserts_only {
+                return;
+            }
+            no_identity(&entry.description);
+        }
+        if !entry.announced {
+            ChangeWriter::new(self.batch.buf()).relation(&entry.description);
+            self.cache.announce(relation.relid());
+        }
+        self.begin_if_new(transaction);
+        let Some(entry) = self.cache.get(relation) else { return };
+        let relid = entry.description.relid;
+        let old_kind = if entry.is_full() { OldKind::Full } else { OldKind::Key };
+        let mut writer = ChangeWriter::new(self.batch.buf());
+        let open = match change {
+            RowChange::Insert(new) => {
+                let open = writer.insert(relid);
+                relation.encode(&mut entry.encoder, new, writer.tuple());
+                open
+            }
+            RowChange::Update { old: None, new } => {
+                let open = writer.update(relid, OldKind::None);
+                relation.encode(&mut entry.encoder, new, writer.tuple());
+                open
+            }
+            RowChange::Update { old: Some(old), new } => {
+                let open = writer.update(relid, old_kind);
+                relation.encode(&mut entry.encoder, old, writer.tuple());
+                relation.encode(&mut entry.encoder, new, writer.tuple());
+                open
+            }
+            RowChange::Delete(Some(old)) => {
+                let open = writer.delete(relid, old_kind);
+                relation.encode(&mut entry.encoder, old, writer.tuple());
+                open
+            }
+            RowChange::Delete(None) => return,
+        };
+        if let Err(err) = writer.close(open) {
+            pgrx::error!("row of table \"{}\" is too large to be sent: {err}", entry.description.name);
+        }
+        self.batch.count_row();
+        self.flush_if_full();
+    }
+
+    fn truncate(&mut self, transaction: &Transaction, relids: &[u32], cascade: bool, restart: bool) {
+        let followed: Vec<u32> = relids
+            .iter()
+            .copied()
+            .filter(|relid| self.cache.follows(*relid))
+            .filter(|relid| !self.cache.seen_by(*relid).is_some_and(|seen| seen.saw(transaction.xid)))
+            .collect();
+        if followed.is_empty() {
+            return;
+        }
+        self.begin_if_new(transaction);
+        let flags = if cascade { TRUNCATE_CASCADE } else { 0 } | if restart { TRUNCATE_RESTART } else { 0 };
+        ChangeWriter::new(self.batch.buf()).truncate(flags, &followed);
+        self.batch.count_row();
+        self.flush_if_full();
+    }
+
+    fn commit(&mut self, transaction: &Transaction) {
+        if !std::mem::take(&mut self.begun) {
+            return;
+        }
+        ChangeWriter::new(self.batch.buf())
+            .commit(Commit { commit_lsn: transaction.commit_lsn, end_lsn: transaction.end_lsn });
+        self.written.advance(transaction.end_lsn);
+        let live = self.link.live;
+        live.stream_transactions.fetch_add(1, Relaxed);
+        live.sent_commit_time.store(transaction.commit_time, Relaxed);
+        if self.link.pending.len() < PENDING_MAX {
+            self.link.pending.push_back((transaction.end_lsn, transaction.commit_time));
+        }
+        self.flush_if_full();
+    }
+
+    fn sequence(&mut self, record: &SequenceRecord) {
+        let Some(named) = self.sequences.name_of(record.storage) else { return };
+        ChangeWriter::new(self.batch.buf()).sequence(&Sequence {
+            relid: named.relid,
+            last_value: record.last_value,
+            is_called: record.is_called,
+            schema: named.schema.clone(),
+            name: named.name.clone(),
+        });
+        self.flush_if_full();
+    }
+
+    fn wait_for_wal(&mut self, end: Lsn) -> bool {
+        self.link.live.decoded_lsn.store(end.0, Relaxed);
+        if !self.batch.is_empty() {
+            self.flush(false);
+        }
+        if self.wants_keepalive(end) {
+            self.keepalive(end);
+        }
+        session::leave_if_unwanted(self.link.job, true);
+        let flushed = wal::flush_position();
+        let moved = std::mem::replace(&mut self.flushed_wal, flushed) != flushed;
+        worker::fall_asleep(self.link.live);
+        // A commit may have gone by before the flag was up.
+        if moved || wal::flush_position() != flushed {
+            worker::wake_up(self.link.live);
+            latch::serve_interrupts();
+            self.empty_wakes = 0;
+            return true;
+        }
+        let soon = self.empty_wakes > 0 && self.empty_wakes < EMPTY_WAKES_MAX;
+        let latched = self.link.wait(if soon { UNFLUSHED_TICK } else { IDLE_TICK });
+        worker::wake_up(self.link.live);
+        self.empty_wakes = match (latched, soon) {
+            (true, _) => 1,
+            (false, true) => self.empty_wakes + 1,
+            (false, false) => 0,
+        };
+        true
+    }
+}
+
+/// A sleeping worker looks around this often: what is not a commit wakes nobody.
+const IDLE_TICK: Duration = Duration::from_millis(500);
+/// After a commit whose WAL is not flushed (`synchronous_commit = off`) it looks this often …
+const UNFLUSHED_TICK: Duration = Duration::from_millis(2);
+/// … and this many times: longer than the WAL writer's delay, three times 200 ms.
+const EMPTY_WAKES_MAX: u32 = 350;
+/// An idle stream moves its position this often, so that no WAL is kept.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+/// Transactions whose times are kept for the lag; older ones stand for younger ones beyond it.
+const PENDING_MAX: usize = 4096;

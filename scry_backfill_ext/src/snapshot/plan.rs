@@ -1,0 +1,165 @@
+//! Tables into chunks, largest table first, and who takes which.
+//!
+//! A chunk is a range of a table's blocks. Chunks are taken from the first
+//! table that has any left, so that the largest tables are worked on by all
+//! workers and the small ones fill the end.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use scry_wire::message::CatalogApplied;
+
+use crate::pg::dsm::{Plan, PlanTable, TablePlan};
+use crate::pg::latch;
+use crate::pg::scan::TableScan;
+use crate::worker::shmem::JobRef;
+
+/// Blocks in a chunk: 32 MB of table. Small enough that repeating one costs
+/// little, large enough that its transaction on the shadow costs nothing.
+pub const CHUNK_BLOCKS: u32 = 4096;
+
+/// Makes the plan for `tables`; those that the shadow holds already get no chunks.
+///
+/// Runs inside the snapshot's transaction. Tables that have been dropped since
+/// the snapshot are left out: the stream will not bring them either.
+pub fn make(tables: &[u32], applied: &CatalogApplied, chunk_blocks: u32) -> Vec<TablePlan> {
+    let mut plans: Vec<TablePlan> = tables
+        .iter()
+        .filter_map(|relid| {
+            let scan = TableScan::open(*relid)?;
+            let blocks = scan.blocks();
+            let kept = applied.tables.iter().find(|t| t.relid == *relid);
+            Some(TablePlan {
+                relid: *relid,
+                filenode: scan.filenode(),
+                blocks,
+                chunks: if kept.is_some() { 0 } else { blocks.div_ceil(chunk_blocks).max(1) },
+                rows: kept.map_or(0, |t| t.rows),
+            })
+        })
+        .collect();
+    plans.sort_by_key(|plan| std::cmp::Reverse(plan.blocks));
+    plans
+}
+
+/// Chunks of a table that an earlier round completed.
+pub fn kept_chunks(applied: &CatalogApplied, relid: u32) -> u32 {
+    applied.tables.iter().find(|t| t.relid == relid).map_or(0, |t| t.chunks)
+}
+
+/// A chunk in a worker's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Index of the table in the plan.
+    pub table: usize,
+    /// The chunk's number.
+    pub chunk: u32,
+}
+
+impl Claim {
+    fn to_cell(self) -> u64 {
+        (self.table as u64 + 1) << 32 | u64::from(self.chunk)
+    }
+
+    fn from_cell(cell: u64) -> Option<Claim> {
+        let table = usize::try_from(cell >> 32).ok()?.checked_sub(1)?;
+        Some(Claim { table, chunk: (cell & 0xFFFF_FFFF) as u32 })
+    }
+}
+
+/// The next chunk for worker `number`: first the one its predecessor left.
+pub fn claim(plan: &Plan, number: usize) -> Option<Claim> {
+    let cell = plan.head().claims.get(number)?;
+    if let Some(claim) = Claim::from_cell(cell.load(Acquire)) {
+        return Some(claim);
+    }
+    for (index, table) in plan.tables().iter().enumerate() {
+        if table.next_chunk.load(Relaxed) >= table.chunks {
+            continue;
+        }
+        let chunk = table.next_chunk.fetch_add(1, AcqRel);
+        if chunk < table.chunks {
+            let _ = table.started_at.compare_exchange(0, latch::now() as u64, Relaxed, Relaxed);
+            let claim = Claim { table: index, chunk };
+            cell.store(claim.to_cell(), std::sync::atomic::Ordering::Release);
+            return Some(claim);
+        }
+    }
+    None
+}
+
+/// The chunk in worker `number`'s hands has its receipt.
+pub fn done(plan: &Plan, number: usize, claim: Claim, rows: u64) {
+    if let Some(table) = plan.tables().get(claim.table) {
+        table.rows.fetch_add(rows, Relaxed);
+        table.done_chunks.fetch_add(1, AcqRel);
+    }
+    if let Some(cell) = plan.head().claims.get(number) {
+        cell.store(0, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// Blocks of a chunk: from (included) to (excluded).
+pub fn blocks(plan: &Plan, table: &PlanTable, chunk: u32) -> (u32, u32) {
+    let size = plan.head().chunk_blocks;
+    let from = chunk.saturating_mul(size);
+    (from, from.saturating_add(size).min(table.blocks).max(from))
+}
+
+/// Whether every chunk has its receipt.
+pub fn is_complete(plan: &Plan) -> bool {
+    plan.tables().iter().all(|t| t.done_chunks.load(Acquire) >= t.chunks)
+}
+
+/// Whether there are chunks that nobody has taken.
+pub fn has_unclaimed(plan: &Plan) -> bool {
+    plan.tables().iter().any(|t| t.next_chunk.load(Acquire) < t.chunks)
+}
+
+/// How far a table's copy is.
+#[derive(Debug, Clone, Copy)]
+pub struct TableProgress {
+    /// The table.
+    pub relid: u32,
+    /// Chunks in all; 0 when an earlier round completed the table.
+    pub chunks: u32,
+    /// Chunks that have their receipt.
+    pub done_chunks: u32,
+    /// Blocks in all.
+    pub blocks: u32,
+    /// Rows that have their receipt.
+    pub rows: u64,
+    /// Bytes sent.
+    pub bytes: u64,
+    /// When the first chunk was taken (`TimestampTz`); 0 before.
+    pub started_at: i64,
+}
+
+/// How far each table of a job's running copy is; empty when none runs.
+pub fn progress(job: JobRef) -> Vec<TableProgress> {
+    let Some(plan) = Plan::attach(job.live().plan_handle.load(Acquire)) else { return Vec::new() };
+    plan.tables()
+        .iter()
+        .map(|t| TableProgress {
+            relid: t.relid,
+            chunks: t.chunks,
+            done_chunks: t.done_chunks.load(Acquire),
+            blocks: t.blocks,
+            rows: t.rows.load(Relaxed),
+            bytes: t.bytes.load(Relaxed),
+            started_at: t.started_at.load(Relaxed) as i64,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_a_claim_in_a_cell() {
+        for claim in [Claim { table: 0, chunk: 0 }, Claim { table: 59_999, chunk: u32::MAX }] {
+            assert_eq!(Claim::from_cell(claim.to_cell()), Some(claim));
+        }
+        assert_eq!(Claim::from_cell(0), None);
+    }
+}

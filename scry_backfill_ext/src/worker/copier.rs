@@ -1,0 +1,209 @@
+//! A snapshot worker: reads chunks of tables and sends them.
+//!
+//! It imports the leader's snapshot once and keeps it; a lost connection is
+//! begun anew and the chunk in hand is sent again, which does no harm
+//! (delivery contract, rule 5).
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Role};
+
+use super::job;
+use super::session::{self, Identity, Session};
+use super::shmem::{Desired, JobRef, Level};
+use crate::batch::Batch;
+use crate::handoff::{Handoff, Lost, bad_frame};
+use crate::pg::dsm::{Plan, PlanTable};
+use crate::pg::scan::TableScan;
+use crate::pg::snapshot::{ReadTransaction, transaction};
+use crate::pg::{latch, server, worker};
+use crate::snapshot::plan::{self, Claim};
+
+/// The argument of the worker with this number.
+pub fn argument(job: JobRef, number: usize) -> usize {
+    job.index() << 8 | number
+}
+
+/// The process's main function.
+pub fn main(argument: usize) {
+    worker::begin_signals();
+    let (index, number) = (argument >> 8, argument & 0xFF);
+    let Some(job) = JobRef::from_index(index) else { return };
+    let live = job.live();
+    let Some(place) = live.snapshot_workers.get(number) else { return };
+    worker::announce_until_exit(place, None);
+    worker::connect(live.database.load(Relaxed));
+    worker::run(
+        || run(job, number),
+        |failure| {
+            job.say(&failure.message, &failure.detail, &failure.hint);
+            job.event(Level::Error, &failure.message, &failure.hint);
+        },
+    );
+    latch::wake(&live.leader);
+}
+
+fn run(job: JobRef, number: usize) {
+    let row = transaction(|| job::load(&job.name()));
+    let identity = Identity::new(&row, Role::Copy, &server::database_name());
+    let Some(plan) = Plan::attach(job.live().plan_handle.load(Acquire)) else { return };
+    let snapshot = ReadTransaction::import(job.texts().snapshot.as_str());
+    let mut copier = Copier { job, identity, plan, session: None, batch: Batch::new(Tag::Rows) };
+    while let Some(claim) = plan::claim(&copier.plan, number) {
+        copier.wait_while_paused();
+        let rows = copier.copy(claim);
+        plan::done(&copier.plan, number, claim, rows);
+        job.live().copy_rows.fetch_add(rows, Relaxed);
+        job.live().failures.store(0, Relaxed);
+    }
+    snapshot.end();
+}
+
+struct Copier {
+    job: JobRef,
+    identity: Identity,
+    plan: Plan,
+    session: Option<Session>,
+    batch: Batch,
+}
+
+impl Copier {
+    /// Sends a chunk until it has its receipt. Returns its rows.
+    fn copy(&mut self, claim: Claim) -> u64 {
+        loop {
+            match self.try_copy(claim) {
+                Ok(rows) => return rows,
+                Err(lost) => {
+                    self.session = None;
+                    self.batch = Batch::new(Tag::Rows);
+                    self.job.say(&lost.message, "", &lost.hint);
+                    latch::wait(LOST_PAUSE);
+                    session::leave_if_unwanted(self.job, false);
+                }
+            }
+        }
+    }
+
+    fn try_copy(&mut self, claim: Claim) -> Result<u64, Lost> {
+        let (job, plan) = (self.job, &self.plan);
+        let Some(table) = plan.tables().get(claim.table) else { return Ok(0) };
+        let session = self.session.get_or_insert_with(|| session::open(job, &self.identity, false));
+        let handoff = &mut session.handoff;
+        let mut scan = open_table(plan, table);
+        let start = ChunkStart {
+            copy_id: plan.head().copy_id,
+            chunk: claim.chunk,
+            chunks: table.chunks,
+            relation: scan.description().clone(),
+        };
+        send(job, handoff, &start.to_frame())?;
+        let (from, to) = plan::blocks(plan, table, claim.chunk);
+        let rows =
+            if to > from { send_rows(job, handoff, &mut self.batch, table, &mut scan, from, to)? } else { 0 };
+        drop(scan);
+        send(job, handoff, &ChunkEnd { rows }.to_frame())?;
+        let done = receipt(job, handoff)?;
+        if done.relid != table.relid || done.chunk != claim.chunk {
+            return Err(Lost {
+                message: "the platform sent the receipt of another chunk".to_owned(),
+                hint: String::new(),
+            });
+        }
+        Ok(done.rows)
+    }
+
+    fn wait_while_paused(&self) {
+        while self.job.desired() == Desired::Pause {
+            latch::wait(PAUSE_TICK);
+        }
+        session::leave_if_unwanted(self.job, false);
+    }
+}
+
+/// Opens a table for a chunk. A table that is another than the plan's cannot
+/// be copied under this snapshot: its old rows are gone.
+fn open_table(plan: &Plan, table: &PlanTable) -> TableScan {
+    match TableScan::open(table.relid) {
+        Some(scan) if scan.filenode() == table.filenode => scan,
+        _ => {
+            plan.head().rewritten.store(table.relid, Release);
+            pgrx::error!("table with oid {} was rewritten or dropped while it was being copied", table.relid);
+        }
+    }
+}
+
+/// Reads the blocks and sends their rows.
+fn send_rows(
+    job: JobRef,
+    handoff: &mut Handoff,
+    batch: &mut Batch,
+    table: &PlanTable,
+    scan: &mut TableScan,
+    from: u32,
+    to: u32,
+) -> Result<u64, Lost> {
+    let mut result = Ok(());
+    let rows = scan.read(from, to, batch, |batch| {
+        batch.count_row();
+        if batch.is_full() {
+            result = std::mem::replace(&mut result, Ok(())).and_then(|()| flush(job, handoff, batch, table));
+            if result.is_err() {
+                return false;
+            }
+        }
+        true
+    });
+    result?;
+    flush(job, handoff, batch, table)?;
+    Ok(rows)
+}
+
+fn flush(job: JobRef, handoff: &mut Handoff, batch: &mut Batch, table: &PlanTable) -> Result<(), Lost> {
+    latch::serve_interrupts();
+    let bytes = batch.len() as u64;
+    let mut result = Ok(());
+    batch.drain(false, |frame| {
+        if result.is_ok() {
+            result = send(job, handoff, frame);
+        }
+    });
+    table.bytes.fetch_add(bytes, Relaxed);
+    job.live().copy_bytes.fetch_add(bytes, Relaxed);
+    result
+}
+
+fn send(job: JobRef, handoff: &mut Handoff, frame: &[u8]) -> Result<(), Lost> {
+    handoff.send(frame, |frames| {
+        session::leave_if_unwanted(job, false);
+        // A receipt cannot come before the chunk's end; what comes is bad news.
+        match frames.iter().position(|f| f.tag() != Tag::ChunkDone).and_then(|i| frames.remove(i)) {
+            Some(frame) => session::other_frame(job, &frame),
+            None => Ok(()),
+        }
+    })
+}
+
+fn receipt(job: JobRef, handoff: &mut Handoff) -> Result<ChunkDone, Lost> {
+    loop {
+        while let Some(frame) = handoff.next_frame() {
+            if let Some(done) = as_receipt(job, &frame)? {
+                return Ok(done);
+            }
+        }
+        handoff.wait(RECEIPT_TICK)?;
+        session::leave_if_unwanted(job, false);
+    }
+}
+
+fn as_receipt(job: JobRef, frame: &Frame) -> Result<Option<ChunkDone>, Lost> {
+    if frame.tag() == Tag::ChunkDone {
+        return ChunkDone::from_frame(frame).map(Some).map_err(|e| bad_frame(&e));
+    }
+    session::other_frame(job, frame).map(|()| None)
+}
+
+const LOST_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_TICK: Duration = Duration::from_millis(500);
+const RECEIPT_TICK: Duration = Duration::from_secs(1);

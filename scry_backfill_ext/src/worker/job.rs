@@ -1,0 +1,156 @@
+//! A job as the extension's tables keep it: what survives a restart.
+//!
+//! Read by all workers; written by the stream worker before it decodes and by
+//! the snapshot leader after its copy, each in a short transaction of its own.
+//! All functions here run inside a transaction that the caller has begun.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{Spi, SpiError};
+use scry_wire::message::CopiedTable;
+
+/// A row of `scry_backfill.job`.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The job's name.
+    pub name: String,
+    /// `hybrid`, `snapshot` or `cdc`.
+    pub mode: String,
+    /// `new`, `copying`, `streaming`, `finished`, `stopped`, `needs_resync`.
+    pub state: String,
+    /// Which full start of the job this is.
+    pub generation: u64,
+    /// Which snapshot of this generation is the current one.
+    pub copy_id: u64,
+    /// The replication slot.
+    pub slot_name: String,
+    /// `start('*')`: objects that no table needs come along.
+    pub whole_database: bool,
+    /// Tables without a replica identity bring their inserts only, as the user wished.
+    pub inserts_only: bool,
+}
+
+/// A row of `scry_backfill.job_table`.
+#[derive(Debug, Clone)]
+pub struct JobTable {
+    /// The table.
+    pub relid: u32,
+    /// Its copy is complete.
+    pub copied: bool,
+    /// What the snapshot of its copy saw, if it was not the slot's own.
+    pub seen_by: Option<String>,
+}
+
+/// Loads the job `name`.
+pub fn load(name: &str) -> Job {
+    const SQL: &str = "SELECT mode, state, generation, copy_id, slot_name, whole_database, \
+                       (options OPERATOR(pg_catalog.->>) 'keyless') OPERATOR(pg_catalog.=) 'inserts_only' \
+                       FROM scry_backfill.job WHERE name OPERATOR(pg_catalog.=) $1";
+    let loaded = Spi::connect(|client| -> Result<Option<Job>, SpiError> {
+        let rows = client.select(SQL, Some(1), &[DatumWithOid::from(name)])?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let row = rows.first();
+        let text = |i| row.get::<String>(i).map(Option::unwrap_or_default);
+        let number = |i| row.get::<i64>(i).map(|n| n.unwrap_or_default() as u64);
+        Ok(Some(Job {
+            name: name.to_owned(),
+            mode: text(1)?,
+            state: text(2)?,
+            generation: number(3)?,
+            copy_id: number(4)?,
+            slot_name: text(5)?,
+            whole_database: row.get::<bool>(6)?.unwrap_or_default(),
+            inserts_only: row.get::<bool>(7)?.unwrap_or_default(),
+        }))
+    });
+    match loaded {
+        Ok(Some(job)) => job,
+        Ok(None) => pgrx::error!("job \"{name}\" does not exist any more"),
+        Err(err) => pgrx::error!("could not read job \"{name}\": {err}"),
+    }
+}
+
+/// Loads the tables of the job `name`.
+pub fn tables(name: &str) -> Vec<JobTable> {
+    const SQL: &str = "SELECT relid, state OPERATOR(pg_catalog.=) 'copied', copy_snapshot \
+                       FROM scry_backfill.job_table WHERE job OPERATOR(pg_catalog.=) $1";
+    let loaded = Spi::connect(|client| -> Result<Vec<JobTable>, SpiError> {
+        client
+            .select(SQL, None, &[DatumWithOid::from(name)])?
+            .map(|row| {
+                Ok(JobTable {
+                    relid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
+                    copied: row.get::<bool>(2)?.unwrap_or_default(),
+                    seen_by: row.get::<String>(3)?,
+                })
+            })
+            .collect()
+    });
+    loaded.unwrap_or_else(|err| pgrx::error!("could not read the tables of job \"{name}\": {err}"))
+}
+
+/// A new full start: another generation, nothing copied.
+pub fn start_over(name: &str, generation: u64) {
+    execute(
+        "UPDATE scry_backfill.job SET generation = $2, copy_id = 0, state = 'copying', \
+         changed_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
+        &[DatumWithOid::from(name), DatumWithOid::from(generation as i64)],
+    );
+    execute(
+        "UPDATE scry_backfill.job_table SET state = 'pending', copy_snapshot = NULL, rows = 0 \
+         WHERE job OPERATOR(pg_catalog.=) $1",
+        &[DatumWithOid::from(name)],
+    );
+}
+
+/// A round of the copy begins: the next snapshot.
+pub fn begin_round(name: &str, copy_id: u64) {
+    execute(
+        "UPDATE scry_backfill.job SET copy_id = $2, state = 'copying', changed_at = pg_catalog.now() \
+         WHERE name OPERATOR(pg_catalog.=) $1",
+        &[DatumWithOid::from(name), DatumWithOid::from(copy_id as i64)],
+    );
+}
+
+/// These tables are copied under a snapshot that saw `seen_by` (`None`: the slot's own).
+pub fn set_seen_by(name: &str, relids: &[u32], seen_by: Option<&str>) {
+    let relids: Vec<Oid> = relids.iter().map(|relid| Oid::from(*relid)).collect();
+    execute(
+        "UPDATE scry_backfill.job_table SET copy_snapshot = $3 WHERE job OPERATOR(pg_catalog.=) $1 \
+         AND relid OPERATOR(pg_catalog.=) ANY ($2)",
+        &[DatumWithOid::from(name), DatumWithOid::from(relids), DatumWithOid::from(seen_by)],
+    );
+}
+
+/// The copy is complete on the shadow.
+pub fn finish_copy(name: &str, state: &str, tables: &[CopiedTable]) {
+    for table in tables {
+        execute(
+            "UPDATE scry_backfill.job_table SET state = 'copied', rows = $3 \
+             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2",
+            &[
+                DatumWithOid::from(name),
+                DatumWithOid::from(Oid::from(table.relid)),
+                DatumWithOid::from(table.rows as i64),
+            ],
+        );
+    }
+    set_state(name, state);
+}
+
+/// Writes the job's state.
+pub fn set_state(name: &str, state: &str) {
+    execute(
+        "UPDATE scry_backfill.job SET state = $2, changed_at = pg_catalog.now() \
+         WHERE name OPERATOR(pg_catalog.=) $1",
+        &[DatumWithOid::from(name), DatumWithOid::from(state)],
+    );
+}
+
+fn execute(sql: &str, args: &[DatumWithOid<'_>]) {
+    if let Err(err) = Spi::connect_mut(|client| client.update(sql, None, args).map(drop)) {
+        pgrx::error!("could not write the state of a scry_backfill job: {err}");
+    }
+}

@@ -1,0 +1,357 @@
+//! The snapshot leader: one a round of a job's copy.
+//!
+//! ```text
+//! import or take the snapshot ─► catalog ─► shadow's tables ─► plan ─► workers copy ─► finish
+//!                                                              │ the stream worker may go on from here
+//! ```
+//!
+//! It holds the snapshot while chunks are read, and not a moment longer: the
+//! transaction ends before indexes are built on the shadow. A worker that ends
+//! is replaced and takes over the chunk that was in its hands.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use pgrx::spi::Spi;
+use scry_wire::frame::Tag;
+use scry_wire::message::{
+    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, LeftOutText, Message, Role,
+};
+
+use super::job::{self, Job};
+use super::registration::{self, Started};
+use super::session::{self, Identity, Session};
+use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
+use crate::batch::Batch;
+use crate::catalog;
+use crate::handoff::{Handoff, Lost, bad_frame};
+use crate::pg::dsm::Plan;
+use crate::pg::snapshot::{ReadTransaction, transaction};
+use crate::pg::{latch, server, worker};
+use crate::snapshot::plan;
+use crate::{guc, pg::shared::SNAPSHOT_WORKERS_MAX};
+
+/// The process's main function.
+pub fn main(argument: usize) {
+    worker::begin_signals();
+    let Some(job) = JobRef::from_index(argument) else { return };
+    let live = job.live();
+    worker::announce_until_exit(&live.leader, None);
+    worker::connect(live.database.load(Relaxed));
+    worker::run(
+        || run(job),
+        |failure| {
+            job.set_copy_phase(CopyPhase::Failed);
+            job.say(&failure.message, &failure.detail, &failure.hint);
+            job.event(Level::Error, &failure.message, &failure.hint);
+            latch::wake(&live.stream);
+        },
+    );
+}
+
+fn run(job: JobRef) {
+    let name = job.name();
+    let row = transaction(|| job::load(&name));
+    let identity = Identity::new(&row, Role::Lead, &server::database_name());
+    let snapshot = take_snapshot(job);
+    let tables: Vec<u32> = job::tables(&name).iter().map(|t| t.relid).collect();
+    let document = Document { copy_id: row.copy_id, catalog: catalog::document(&tables, row.whole_database) };
+    report_not_sent(job, &document.catalog);
+    let document = serde_json::to_vec(&document)
+        .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
+    let mut lead = Lead { job, identity, document, session: None };
+    let applied = lead.send_catalog();
+    report_left_out(job, &applied.left_out);
+
+    let chunk_blocks = plan::CHUNK_BLOCKS;
+    let planned = plan::make(&catalog::with_storage(&tables), &applied, chunk_blocks);
+    let Some(plan) = Plan::create(row.copy_id, chunk_blocks, &planned) else {
+        pgrx::error!("could not allocate dynamic shared memory for the copy's plan")
+    };
+    publish(job, &plan, &snapshot);
+    copy_all(job, &plan, &mut lead);
+    snapshot.transaction.end();
+    job.set_copy_phase(CopyPhase::Copied);
+
+    job.set_state(State::Finishing);
+    let copied: Vec<CopiedTable> = plan
+        .tables()
+        .iter()
+        .zip(&planned)
+        .map(|(table, planned)| CopiedTable {
+            relid: table.relid,
+            chunks: if table.chunks == 0 { plan::kept_chunks(&applied, planned.relid) } else { table.chunks },
+            rows: table.rows.load(Relaxed),
+        })
+        .collect();
+    let finished = lead.finish(&copied);
+    report_left_out(job, &finished.left_out);
+    note_finished(job, &row, &copied);
+}
+
+/// What the leader sends: the catalog, and under which snapshot it was read.
+#[derive(serde::Serialize)]
+struct Document {
+    copy_id: u64,
+    #[serde(flatten)]
+    catalog: scry_wire::catalog::Catalog,
+}
+
+/// A transaction that holds the copy's snapshot, and its exported name.
+struct Snapshot {
+    transaction: ReadTransaction,
+    name: String,
+    /// What it saw, when it is not the slot's own.
+    seen: String,
+}
+
+fn take_snapshot(job: JobRef) -> Snapshot {
+    let import = job.texts().snapshot;
+    let (transaction, seen) = if import.as_str().is_empty() {
+        wait_for_running(job);
+        let transaction = ReadTransaction::begin();
+        let seen = current_snapshot();
+        (transaction, seen)
+    } else {
+        (ReadTransaction::import(import.as_str()), String::new())
+    };
+    let name = transaction.export();
+    Snapshot { transaction, name, seen }
+}
+
+/// A snapshot of the copy's own must see every transaction whose commit the
+/// slot has left behind. One that is in the WAL already can still be running
+/// in the eyes of a snapshot; so all that run now must have ended before
+/// (delivery contract, rule 6).
+fn wait_for_running(job: JobRef) {
+    let bound = transaction(|| snapshot_part("pg_catalog.pg_snapshot_xmax"));
+    let mut said = false;
+    while transaction(|| snapshot_part("pg_catalog.pg_snapshot_xmin")) < bound {
+        if !said {
+            said = true;
+            job.say("waiting for running transactions to end, to take the copy's snapshot", "", "");
+        }
+        latch::wait(RUNNING_TICK);
+        session::leave_if_unwanted(job, false);
+    }
+    if said {
+        job.say("", "", "");
+    }
+}
+
+fn snapshot_part(function: &str) -> i64 {
+    let sql =
+        format!("SELECT {function}(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8");
+    match Spi::get_one::<i64>(&sql) {
+        Ok(part) => part.unwrap_or_default(),
+        Err(err) => pgrx::error!("could not read the current snapshot: {err}"),
+    }
+}
+
+fn current_snapshot() -> String {
+    match Spi::get_one::<String>("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text") {
+        Ok(text) => text.unwrap_or_default(),
+        Err(err) => pgrx::error!("could not read the current snapshot: {err}"),
+    }
+}
+
+/// From here on the slot's exported snapshot is no longer needed.
+fn publish(job: JobRef, plan: &Plan, snapshot: &Snapshot) {
+    job.write_texts(|texts| {
+        texts.snapshot.set(&snapshot.name);
+        texts.snapshot_seen.set(&snapshot.seen);
+    });
+    let seen = job.texts().snapshot_seen;
+    if seen.as_str() != snapshot.seen {
+        pgrx::error!("too many transactions run at this moment to note them all; the copy is tried again");
+    }
+    let live = job.live();
+    live.copy_rows.store(0, Relaxed);
+    live.copy_bytes.store(0, Relaxed);
+    live.plan_handle.store(plan.handle(), Release);
+    job.set_copy_phase(CopyPhase::Planned);
+    latch::wake(&live.stream);
+}
+
+/// Starts the snapshot workers and waits until every chunk has its receipt.
+fn copy_all(job: JobRef, plan: &Plan, lead: &mut Lead) {
+    let mut workers: [Option<Started>; SNAPSHOT_WORKERS_MAX] = Default::default();
+    let mut retry_at = Instant::now();
+    while !plan::is_complete(plan) {
+        let rewritten = plan.head().rewritten.load(Acquire);
+        if rewritten != 0 {
+            pgrx::error!(
+                "table with oid {rewritten} was rewritten while it was being copied; the copy goes on under a new snapshot"
+            );
+        }
+        let wanted = guc::snapshot_workers().clamp(1, SNAPSHOT_WORKERS_MAX);
+        if Instant::now() >= retry_at && start_workers(job, plan, &mut workers, wanted) {
+            retry_at = Instant::now() + WORKER_RESTART;
+        }
+        lead.wait(WORKERS_TICK);
+        session::leave_if_unwanted(job, false);
+    }
+}
+
+/// Fills the places of workers that are missing. Says whether any was started
+/// or could not be: then a moment passes before the next look.
+fn start_workers(job: JobRef, plan: &Plan, workers: &mut [Option<Started>], wanted: usize) -> bool {
+    let mut tried = false;
+    for (number, place) in workers.iter_mut().enumerate() {
+        if place.as_ref().is_some_and(Started::is_gone) {
+            *place = None;
+        }
+        let left_behind = plan.head().claims.get(number).is_some_and(|claim| claim.load(Acquire) != 0);
+        let needed = left_behind || (number < wanted && plan::has_unclaimed(plan));
+        if place.is_none() && needed && job.desired() == Desired::Run {
+            *place = registration::start_copier(job, number);
+            tried = true;
+            if place.is_none() && number == 0 {
+                let hint = "Raise max_worker_processes, or lower scry_backfill.snapshot_workers.";
+                job.say("could not start a snapshot worker: no background worker slot is free", "", hint);
+            }
+        }
+    }
+    tried
+}
+
+fn note_finished(job: JobRef, row: &Job, copied: &[CopiedTable]) {
+    let state = if row.mode == "snapshot" { "finished" } else { "streaming" };
+    transaction(|| job::finish_copy(&row.name, state, copied));
+    let rows: u64 = copied.iter().map(|t| t.rows).sum();
+    job.event(Level::Info, &format!("copied {} tables, {rows} rows", copied.len()), "");
+    job.live().failures.store(0, Relaxed);
+    job.set_copy_phase(CopyPhase::Finished);
+    latch::wake(&job.live().stream);
+}
+
+/// Says what the catalog does not bring, once a job.
+fn report_not_sent(job: JobRef, catalog: &scry_wire::catalog::Catalog) {
+    if job.live().copy_id.load(Relaxed) > 1 {
+        return;
+    }
+    for item in &catalog.left_out {
+        job.event(Level::Warning, &format!("{} is left out: {}", item.object, item.reason), "");
+    }
+}
+
+fn report_left_out(job: JobRef, left_out: &[LeftOutText]) {
+    for item in left_out {
+        job.event(Level::Warning, &format!("{} is left out on the shadow: {}", item.object, item.reason), "");
+    }
+}
+
+/// The leader's conversation with the platform, which may have to be begun
+/// anew at any time: saying the same again does no harm.
+struct Lead {
+    job: JobRef,
+    identity: Identity,
+    document: Vec<u8>,
+    session: Option<Session>,
+}
+
+impl Lead {
+    /// Sends the catalog until the shadow has it.
+    fn send_catalog(&mut self) -> CatalogApplied {
+        loop {
+            match self.try_send_catalog() {
+                Ok(applied) => return applied,
+                Err(lost) => self.lost(&lost),
+            }
+        }
+    }
+
+    fn try_send_catalog(&mut self) -> Result<CatalogApplied, Lost> {
+        let job = self.job;
+        let mut batch = Batch::new(Tag::Catalog);
+        batch.buf().extend_from_slice(&self.document);
+        let handoff = self.connect();
+        let mut sent = Ok(());
+        batch.drain(false, |frame| {
+            if sent.is_ok() {
+                sent = handoff.send(frame, |_| {
+                    session::leave_if_unwanted(job, false);
+                    Ok(())
+                });
+            }
+        });
+        sent?;
+        self.answer::<CatalogApplied>()
+    }
+
+    /// Has the shadow completed. When the connection has to be begun anew the
+    /// catalog goes first: the platform recognises it.
+    fn finish(&mut self, tables: &[CopiedTable]) -> CopyFinished {
+        loop {
+            match self.try_finish(tables) {
+                Ok(finished) => return finished,
+                Err(lost) => self.lost(&lost),
+            }
+        }
+    }
+
+    fn try_finish(&mut self, tables: &[CopiedTable]) -> Result<CopyFinished, Lost> {
+        if self.session.is_none() {
+            self.try_send_catalog()?;
+        }
+        let frame = CopyFinish { tables: tables.to_vec() }.to_frame();
+        self.connect().send(&frame, |_| Ok(()))?;
+        self.answer::<CopyFinished>()
+    }
+
+    /// Waits for the answer that is due.
+    fn answer<M: Message>(&mut self) -> Result<M, Lost> {
+        let job = self.job;
+        let handoff = self.connect();
+        loop {
+            while let Some(frame) = handoff.next_frame() {
+                if frame.tag() == M::TAG {
+                    return M::from_frame(&frame).map_err(|e| bad_frame(&e));
+                }
+                if frame.tag() == Tag::CopyProgress {
+                    let progress = CopyProgress::from_frame(&frame).map_err(|e| bad_frame(&e))?;
+                    job.live().finish_done.store(progress.done, Relaxed);
+                    job.live().finish_total.store(progress.total, Relaxed);
+                    job.write_texts(|texts| texts.finish_step.set(&progress.current));
+                    continue;
+                }
+                session::other_frame(job, &frame)?;
+            }
+            handoff.wait(ANSWER_TICK)?;
+            session::leave_if_unwanted(job, false);
+        }
+    }
+
+    /// Waits while others work; a lost connection is begun anew when it is needed.
+    fn wait(&mut self, timeout: Duration) {
+        let Some(session) = &mut self.session else {
+            latch::wait(timeout);
+            return;
+        };
+        let result = session.handoff.wait(timeout).and_then(|_| match session.handoff.next_frame() {
+            Some(frame) => session::other_frame(self.job, &frame),
+            None => Ok(()),
+        });
+        if result.is_err() {
+            self.session = None;
+        }
+    }
+
+    fn connect(&mut self) -> &mut Handoff {
+        let (job, identity) = (self.job, &self.identity);
+        &mut self.session.get_or_insert_with(|| session::open(job, identity, false)).handoff
+    }
+
+    fn lost(&mut self, lost: &Lost) {
+        self.session = None;
+        self.job.say(&lost.message, "", &lost.hint);
+        latch::wait(LOST_PAUSE);
+        session::leave_if_unwanted(self.job, false);
+    }
+}
+
+const RUNNING_TICK: Duration = Duration::from_millis(50);
+const WORKERS_TICK: Duration = Duration::from_millis(500);
+const WORKER_RESTART: Duration = Duration::from_secs(1);
+const ANSWER_TICK: Duration = Duration::from_secs(1);
+const LOST_PAUSE: Duration = Duration::from_millis(200);

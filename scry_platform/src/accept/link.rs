@@ -1,0 +1,121 @@
+//! Frames in and out of one request.
+//!
+//! Reading asks the body for more only when its caller asks for a frame: what
+//! is not read stays in the peer's HTTP/2 window, and that is how back-pressure
+//! reaches the source. Writing goes through a short queue.
+
+use crate::{Error, Result, metrics};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame as BodyFrame};
+use http_body_util::BodyExt;
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::message::{Level, Message, Notice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+/// The frames that a worker sends.
+pub struct FrameReader {
+    body: axum::body::Body,
+    buf: BytesMut,
+}
+
+impl FrameReader {
+    /// Reads frames out of a request's body.
+    #[must_use]
+    pub fn new(body: axum::body::Body) -> Self {
+        FrameReader { body, buf: BytesMut::new() }
+    }
+
+    /// The next frame; `None` when the peer has ended the request in order.
+    ///
+    /// # Errors
+    /// A bad frame, a request that ends inside one, or a broken connection.
+    pub async fn next(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = Frame::take(&mut self.buf)? {
+                return Ok(Some(frame));
+            }
+            match self.body.frame().await {
+                Some(Ok(part)) => {
+                    if let Ok(data) = part.into_data() {
+                        ::metrics::counter!(metrics::BYTES_RECEIVED).increment(data.len() as u64);
+                        self.buf.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(_)) => return Err(Error::Gone),
+                None if self.buf.is_empty() => return Ok(None),
+                None => return Err(Error::protocol("the request ends inside a frame")),
+            }
+        }
+    }
+
+    /// The next frame, which must be there.
+    pub async fn expect(&mut self) -> Result<Frame> {
+        self.next().await?.ok_or(Error::Gone)
+    }
+
+    /// Whether the peer ended the request; does not wait.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.buf.is_empty() && self.body.is_end_stream()
+    }
+}
+
+/// The frames that go to a worker.
+#[derive(Debug, Clone)]
+pub struct FrameSender {
+    queue: mpsc::Sender<Bytes>,
+}
+
+impl FrameSender {
+    /// A sender and the body that carries what is sent.
+    #[must_use]
+    pub fn new() -> (Self, AnswerBody) {
+        let (queue, rest) = mpsc::channel(ANSWER_QUEUE);
+        (FrameSender { queue }, AnswerBody { queue: rest })
+    }
+
+    /// Sends a message; waits while the peer does not read.
+    pub async fn send(&self, message: &impl Message) -> Result<()> {
+        self.queue.send(message.to_frame().into()).await.map_err(|_| Error::Gone)
+    }
+
+    /// Sends a notice.
+    pub async fn notice(&self, level: Level, message: impl Into<String>) -> Result<()> {
+        self.send(&Notice { level, message: message.into(), hint: String::new() }).await
+    }
+
+    /// Ends when the peer is gone.
+    pub async fn gone(&self) -> Error {
+        self.queue.closed().await;
+        Error::Gone
+    }
+}
+
+/// The body of the answer: one data frame for each frame.
+pub struct AnswerBody {
+    queue: mpsc::Receiver<Bytes>,
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<BodyFrame<Bytes>, Self::Error>>> {
+        self.queue.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(BodyFrame::data(bytes))))
+    }
+}
+
+/// An error for a frame that does not belong here.
+#[must_use]
+pub fn unexpected(frame: &Frame, expected: &'static str) -> Error {
+    let tag: Tag = frame.tag();
+    scry_wire::Error::Unexpected { tag: tag.as_char(), expected }.into()
+}
+
+/// Frames that wait for a peer that does not read: small ones, all of them.
+const ANSWER_QUEUE: usize = 16;

@@ -1,0 +1,20 @@
+//! The HTTP/2 server: who may speak, and which role a connection has.
+//!
+//! ```text
+//! TCP ─► tls ─► hyper (limits) ─► auth ─► POST /api/v1/stream ─► hello ─► role
+//!                                     └─► GET /api/v1/*, /metrics (crate::api)
+//! ```
+//!
+//! One request is one connection of a worker: its body carries frames up, the
+//! answer's body frames down, at the same time. Invariants: nothing of a body
+//! is read before the token is checked; each connection holds a bounded number
+//! of frames; a bad frame ends its own connection only.
+
+pub mod auth;
+pub mod link;
+mod listener;
+mod stream;
+mod tls;
+
+pub use listener::Listener;
+pub use stream::{accept_stream, App};

@@ -1,0 +1,265 @@
+//! Chunks of tables, each in one transaction with its line in the ledger.
+//!
+//! ```text
+//! ChunkStart ─► BEGIN, claim the ledger line ─► COPY … FROM STDIN
+//! Rows…      ─► into the COPY, as they come
+//! ChunkEnd   ─► counts agree? ─► ledger line, COMMIT ─► ChunkDone
+//! ```
+//!
+//! The line is claimed before the rows are loaded: the same chunk on two
+//! connections waits here instead of being loaded twice. Memory: one frame and
+//! its text form; the shadow that reads slowly holds the peer back.
+//!
+//! What it does not do: check values. The shadow's COPY does.
+
+use super::copy_rows::{BINARY_HEADER, BINARY_TRAILER, TextRows};
+use super::relation_map;
+use super::schema::quote;
+use crate::accept::link::{FrameReader, FrameSender, unexpected};
+use crate::shadow::{Purpose, Session, Shadow};
+use crate::{Error, Result, metrics};
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt;
+use scry_wire::frame::Tag;
+use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, CopyState, Format, Hello, Message, Relation};
+use std::pin::Pin;
+use tokio_postgres::CopyInSink;
+
+/// A snapshot worker's connection.
+pub async fn serve(
+    shadow: &Shadow,
+    hello: &Hello,
+    mut reader: FrameReader,
+    sender: &FrameSender,
+) -> Result<()> {
+    let session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+    let origin = shadow.refresh(&session).await?;
+    let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
+    sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
+    if state != CopyState::Copying {
+        return Err(Error::Busy("no copy of this generation is under way on the shadow".to_owned()));
+    }
+    while let Some(frame) = reader.next().await? {
+        if frame.tag() != Tag::ChunkStart {
+            return Err(unexpected(&frame, "chunk start"));
+        }
+        let start = ChunkStart::from_frame(&frame)?;
+        let done = load(shadow, hello, &session, &start, &mut reader).await?;
+        sender.send(&done).await?;
+    }
+    session.close().await;
+    Ok(())
+}
+
+async fn load(
+    shadow: &Shadow,
+    hello: &Hello,
+    session: &Session,
+    start: &ChunkStart,
+    reader: &mut FrameReader,
+) -> Result<ChunkDone> {
+    relation_map::check_name(&start.relation)?;
+    let name = relation_map::full_name(&start.relation);
+    let run = async |sql: &str, what: &str| {
+        session.batch_execute(sql).await.map_err(Error::sql(format!("{what} {name}")))
+    };
+    run("BEGIN", "begin a chunk of").await?;
+    check_copy(session, hello, start).await?;
+    if !claim(session, start, &name).await? {
+        run("ROLLBACK", "leave a chunk of").await?;
+        let done = repeated(session, start, reader).await?;
+        ::metrics::counter!(metrics::CHUNKS_REPEATED, "shadow" => shadow.database.clone()).increment(1);
+        return Ok(done);
+    }
+    let rows = copy_rows(session, &start.relation, &name, reader).await?;
+    let sql = "UPDATE scry_shadow.chunk SET rows = $3 WHERE relid = $1 AND chunk = $2";
+    session
+        .execute(sql, &[&start.relation.relid, &start.chunk.cast_signed(), &rows.cast_signed()])
+        .await
+        .map_err(Error::sql(format!("write the ledger line of {name}")))?;
+    run("COMMIT", "commit a chunk of").await?;
+    ::metrics::counter!(metrics::ROWS_COPIED, "shadow" => shadow.database.clone()).increment(rows);
+    ::metrics::counter!(metrics::CHUNKS_COPIED, "shadow" => shadow.database.clone()).increment(1);
+    Ok(ChunkDone { relid: start.relation.relid, chunk: start.chunk, rows, repeated: false })
+}
+
+/// The chunk must be of the copy that is under way. The row is locked against
+/// a leader that would begin another one meanwhile.
+async fn check_copy(session: &Session, hello: &Hello, start: &ChunkStart) -> Result<()> {
+    let sql = "SELECT generation, copy_id, copy_state FROM scry_shadow.origin FOR SHARE";
+    let row = session.query_opt(sql, &[]).await.map_err(Error::sql("read scry_shadow.origin"))?;
+    let fits = row.is_some_and(|row| {
+        row.get::<_, i64>("generation").cast_unsigned() == hello.generation
+            && row.get::<_, i64>("copy_id").cast_unsigned() == start.copy_id
+            && row.get::<_, &str>("copy_state") == "copying"
+    });
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Busy(format!("the copy with id {} is not the one under way on the shadow", start.copy_id)))
+}
+
+/// Claims the chunk's line; false when the chunk is there already.
+async fn claim(session: &Session, start: &ChunkStart, name: &str) -> Result<bool> {
+    let sql = "INSERT INTO scry_shadow.chunk (relid, chunk, chunks, copy_id, rows) \
+               VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING";
+    let claimed = session
+        .execute(
+            sql,
+            &[
+                &start.relation.relid,
+                &start.chunk.cast_signed(),
+                &start.chunks.cast_signed(),
+                &start.copy_id.cast_signed(),
+            ],
+        )
+        .await
+        .map_err(Error::sql(format!("claim a chunk of {name}")))?;
+    Ok(claimed == 1)
+}
+
+/// Drops the rows of a chunk that is there, and answers from the ledger.
+async fn repeated(session: &Session, start: &ChunkStart, reader: &mut FrameReader) -> Result<ChunkDone> {
+    loop {
+        let frame = reader.expect().await?;
+        match frame.tag() {
+            Tag::Rows => {}
+            Tag::ChunkEnd => break,
+            _ => return Err(unexpected(&frame, "rows or chunk end")),
+        }
+    }
+    let sql = "SELECT rows FROM scry_shadow.chunk WHERE relid = $1 AND chunk = $2";
+    let row = session
+        .query_one(sql, &[&start.relation.relid, &start.chunk.cast_signed()])
+        .await
+        .map_err(Error::sql("read scry_shadow.chunk"))?;
+    let rows = row.get::<_, i64>(0).cast_unsigned();
+    Ok(ChunkDone { relid: start.relation.relid, chunk: start.chunk, rows, repeated: true })
+}
+
+/// Streams the chunk's rows into COPY and checks their number.
+async fn copy_rows(
+    session: &Session,
+    relation: &Relation,
+    name: &str,
+    reader: &mut FrameReader,
+) -> Result<u64> {
+    let what = || Error::sql(format!("copy into {name}"));
+    let sink = session.copy_in(&copy_statement(relation)).await.map_err(what())?;
+    let mut sink = Sink::new(sink, relation.format);
+    let expected = loop {
+        let frame = reader.expect().await?;
+        let sent = match frame.tag() {
+            Tag::Rows => sink.send(frame.payload()).await?,
+            Tag::ChunkEnd => break ChunkEnd::from_frame(&frame)?.rows,
+            _ => return Err(unexpected(&frame, "rows or chunk end")),
+        };
+        if sent.is_err() {
+            // The statement has failed; its answer says why.
+            break 0;
+        }
+    };
+    let rows = sink.finish().await?.map_err(what())?;
+    if rows == expected {
+        return Ok(rows);
+    }
+    Err(Error::protocol(format!("a chunk of {name} holds {rows} rows, but {expected} were announced")))
+}
+
+/// `COPY … FROM STDIN` for a relation's columns and format.
+pub(super) fn copy_statement(relation: &Relation) -> String {
+    let columns: Vec<&str> = relation.columns.iter().map(|c| c.name.as_str()).collect();
+    let list = match columns.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", quote::ident_list(columns)),
+    };
+    let format = match relation.format {
+        Format::Binary => "binary",
+        Format::Text => "text",
+    };
+    format!("COPY {}{list} FROM STDIN (FORMAT {format})", relation_map::qualified(relation))
+}
+
+/// A COPY that takes tuples as they stand on the wire.
+pub(super) struct Sink {
+    copy: Pin<Box<CopyInSink<Bytes>>>,
+    text: Option<TextRows>,
+    out: BytesMut,
+    begun: bool,
+}
+
+/// What the driver says of a COPY.
+type Sent = std::result::Result<(), tokio_postgres::Error>;
+
+impl Sink {
+    pub(super) fn new(copy: CopyInSink<Bytes>, format: Format) -> Self {
+        let text = (format == Format::Text).then(TextRows::new);
+        Sink { copy: Box::pin(copy), text, out: BytesMut::new(), begun: false }
+    }
+
+    /// Sends the next piece of tuples; waits while the shadow does not read.
+    pub(super) async fn send(&mut self, piece: Bytes) -> Result<Sent> {
+        if let Err(error) = self.begin().await {
+            return Ok(Err(error));
+        }
+        // In parts: the driver copies each into its own buffer, and escaping may double it.
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let part = rest.split_to(rest.len().min(PART));
+            let sent = match &mut self.text {
+                Some(text) => {
+                    text.push(part, &mut self.out)?;
+                    self.flush_above(PART).await
+                }
+                None if part.len() < SMALL => {
+                    self.out.extend_from_slice(&part);
+                    self.flush_above(PART).await
+                }
+                None => match self.flush_above(1).await {
+                    Ok(()) => self.copy.send(part).await,
+                    failed => failed,
+                },
+            };
+            if sent.is_err() {
+                return Ok(sent);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn flush_above(&mut self, len: usize) -> Sent {
+        if self.out.len() < len {
+            return Ok(());
+        }
+        self.copy.send(self.out.split().freeze()).await
+    }
+
+    async fn begin(&mut self) -> Sent {
+        if std::mem::replace(&mut self.begun, true) || self.text.is_some() {
+            return Ok(());
+        }
+        self.copy.send(Bytes::from_static(BINARY_HEADER)).await
+    }
+
+    /// Ends the COPY and returns how many rows it has loaded. The inner error
+    /// is the shadow's answer.
+    pub(super) async fn finish(&mut self) -> Result<std::result::Result<u64, tokio_postgres::Error>> {
+        if let Some(text) = &self.text
+            && !text.is_complete()
+        {
+            return Err(Error::protocol("rows end inside a row"));
+        }
+        // A COPY that has failed refuses these; finish tells why.
+        let _ = self.begin().await;
+        if self.text.is_none() {
+            self.out.extend_from_slice(BINARY_TRAILER);
+        }
+        let _ = self.flush_above(1).await;
+        Ok(self.copy.as_mut().finish().await)
+    }
+}
+
+/// Bytes given to the driver at once.
+const PART: usize = 64 << 10;
+/// Shorter pieces are gathered first.
+const SMALL: usize = 16 << 10;

@@ -1,0 +1,475 @@
+//! The snapshot leader's connection: schema first, completion last.
+//!
+//! ```text
+//! Catalog… ─► same history? ─► keep whole tables, empty the others ─┐
+//!                └─ no ─► drop everything ─► make the schema ───────┴► CatalogApplied
+//! CopyFinish ─► counts agree with the ledger? ─► post-data ─► 'copied' ─► CopyFinished
+//! ```
+//!
+//! Invariants: nothing of an old history is seen as part of a new one (the
+//! origin forgets it before the first object goes); while the schema changes
+//! no snapshot worker and no stream of another generation is at work; the copy
+//! is called complete only after everything before it is durable.
+
+use super::schema::{self, Progress, SchemaError, quote};
+use crate::accept::link::{FrameReader, FrameSender, unexpected};
+use crate::origin;
+use crate::shadow::{Connector, Purpose, Session, Shadow};
+use crate::{Error, Result};
+use scry_wire::catalog::{Catalog, Class, Entry};
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::limits;
+use scry_wire::message::{
+    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LeftOutText, Level,
+    Message,
+};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_util::sync::CancellationToken;
+
+/// A snapshot leader's connection.
+pub async fn serve(
+    shadow: &Arc<Shadow>,
+    hello: &Hello,
+    mut reader: FrameReader,
+    sender: &FrameSender,
+) -> Result<()> {
+    let session = shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
+    wait_for_helpers(&session).await?;
+    origin::touch(&*session, hello).await?;
+    let origin = shadow.refresh(&session).await?;
+    sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
+    let mut document: Option<Vec<u8>> = None;
+    while let Some(frame) = reader.next().await? {
+        match frame.tag() {
+            Tag::Catalog => {
+                let bytes = document.get_or_insert_default();
+                if append(bytes, &frame)? {
+                    let bytes = document.take().unwrap_or_default();
+                    apply_catalog(shadow, hello, &session, &bytes, sender).await?;
+                }
+            }
+            Tag::CopyFinish => {
+                let finish = CopyFinish::from_frame(&frame)?;
+                finish_copy(shadow, hello, &session, &finish, sender).await?;
+            }
+            _ => return Err(unexpected(&frame, "catalog or copy finish")),
+        }
+    }
+    session.close().await;
+    Ok(())
+}
+
+/// Appends a piece of the document; true when it was the last.
+fn append(document: &mut Vec<u8>, frame: &Frame) -> Result<bool> {
+    let payload = frame.payload();
+    let len = document.len() + payload.len();
+    if len > limits::CATALOG_BYTES_MAX {
+        let (got, max) = (len as u64, limits::CATALOG_BYTES_MAX as u64);
+        return Err(scry_wire::Error::TooLarge { what: "catalog document", got, max }.into());
+    }
+    document.extend_from_slice(&payload);
+    Ok(!frame.continued())
+}
+
+/// The part of the document that is about the copy, not the schema.
+#[derive(Debug, Deserialize)]
+struct CopyHead {
+    /// The snapshot under which the document was read and chunks will be.
+    #[serde(default)]
+    copy_id: u64,
+}
+
+async fn apply_catalog(
+    shadow: &Arc<Shadow>,
+    hello: &Hello,
+    session: &Session,
+    document: &[u8],
+    sender: &FrameSender,
+) -> Result<()> {
+    let bad = |e: serde_json::Error| Error::protocol(format!("the catalog document cannot be read: {e}"));
+    let catalog: Arc<Catalog> = Arc::new(serde_json::from_slice(document).map_err(bad)?);
+    let copy_id = serde_json::from_slice::<CopyHead>(document).map_err(bad)?.copy_id;
+    check_names(&catalog)?;
+    // Nobody else writes while tables come and go.
+    let everybody_out = shadow.copies.clear().await?;
+    let origin = shadow.refresh(session).await?;
+    let same_generation = origin.as_ref().is_some_and(|o| o.generation == hello.generation);
+    if !same_generation {
+        shadow.stream.evict();
+    }
+    let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
+    let stored = if same_generation { stored_catalog(session).await? } else { None };
+    let same_schema = stored.is_some_and(|stored| is_same_schema(&stored, &catalog));
+    let notes = match (state, same_schema) {
+        // All of it is here; the receipt says so.
+        (CopyState::Copied, true) => origin::left_out(&**session).await?,
+        (CopyState::Copying, true) => keep(shadow, hello, session, copy_id, &catalog, document).await?,
+        _ => start_over(shadow, hello, session, copy_id, &catalog, document).await?,
+    };
+    shadow.refresh(session).await?;
+    drop(everybody_out);
+    sender.send(&receipt(session, notes).await?).await
+}
+
+/// The same history and schema: what is whole stays. Under another snapshot
+/// tables that are not whole are emptied.
+async fn keep(
+    shadow: &Arc<Shadow>,
+    hello: &Hello,
+    session: &Session,
+    copy_id: u64,
+    catalog: &Arc<Catalog>,
+    document: &[u8],
+) -> Result<Vec<LeftOutText>> {
+    let mut left_out = origin::left_out(&**session).await?;
+    left_out.extend(make_schema(shadow, catalog.clone()).await?);
+    tidy(&mut left_out);
+    session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    if shadow.origin().is_some_and(|o| o.copy_id != copy_id) {
+        let ledger = origin::ledger(&**session).await?;
+        let names = table_names(catalog);
+        let partial: Vec<u32> =
+            ledger.iter().filter(|t| !t.is_complete()).map(|t| t.copied.relid).collect();
+        let list: Vec<String> = partial.iter().filter_map(|relid| names.get(relid).cloned()).collect();
+        if !list.is_empty() {
+            let sql = format!("TRUNCATE ONLY {}", list.join(", ONLY "));
+            session.batch_execute(&sql).await.map_err(Error::sql("empty tables that are not whole"))?;
+        }
+        session
+            .execute("DELETE FROM scry_shadow.chunk WHERE relid = ANY ($1)", &[&partial])
+            .await
+            .map_err(Error::sql("clear the ledger of tables that are not whole"))?;
+    }
+    origin::begin_copy(&**session, hello.generation, copy_id).await?;
+    origin::store_catalog(&**session, Some(document)).await?;
+    session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new snapshot"))?;
+    Ok(left_out)
+}
+
+/// Another history or schema: everything recorded goes, then the schema is made.
+async fn start_over(
+    shadow: &Arc<Shadow>,
+    hello: &Hello,
+    session: &Session,
+    copy_id: u64,
+    catalog: &Arc<Catalog>,
+    document: &[u8],
+) -> Result<Vec<LeftOutText>> {
+    // First of all: from here on nobody takes what is left for a history.
+    origin::forget_history(&**session).await?;
+    origin::store_catalog(&**session, None).await?;
+    shadow.refresh(session).await?;
+    drop_schema(shadow).await?;
+    let left_out = make_schema(shadow, catalog.clone()).await?;
+    session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    origin::begin_copy(&**session, hello.generation, copy_id).await?;
+    origin::store_catalog(&**session, Some(document)).await?;
+    origin::store_left_out(&**session, &left_out).await?;
+    session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new schema"))?;
+    tracing::info!(
+        shadow = %shadow.database, generation = hello.generation, copy_id,
+        objects = catalog.objects.len(), left_out = left_out.len(), "schema made; the copy begins"
+    );
+    Ok(left_out)
+}
+
+async fn drop_schema(shadow: &Arc<Shadow>) -> Result<()> {
+    let own = shadow.clone();
+    let dropped = on_own_thread(async move || {
+        let (session, admin) = sessions(&own).await?;
+        let kept = schema::drop_all(&session, admin.as_ref()).await.map_err(schema_error)?;
+        session.close().await;
+        Ok::<_, Error>(kept)
+    });
+    for kept in dropped.await?? {
+        tracing::warn!(object = %kept.object, reason = %kept.reason, "could not drop an object of the old history");
+    }
+    Ok(())
+}
+
+async fn make_schema(shadow: &Arc<Shadow>, catalog: Arc<Catalog>) -> Result<Vec<LeftOutText>> {
+    let own = shadow.clone();
+    let made = on_own_thread(async move || {
+        let (session, admin) = sessions(&own).await?;
+        let left_out =
+            schema::create_pre_data(&session, admin.as_ref(), &catalog).await.map_err(schema_error)?;
+        session.close().await;
+        Ok::<_, Error>(left_out)
+    });
+    Ok(made.await??.into_iter().map(to_text).collect())
+}
+
+async fn sessions(shadow: &Shadow) -> Result<(Session, Option<Client>)> {
+    let session = shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
+    let admin = match &shadow.admin {
+        Some(connector) => Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0),
+        None => None,
+    };
+    Ok((session, admin))
+}
+
+/// Runs `work` on a thread of its own, beside the connections' tasks: making a
+/// large schema is long work. When the caller goes away, so does the work.
+async fn on_own_thread<W, T>(work: W) -> Result<T>
+where
+    W: AsyncFnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let given_up = CancellationToken::new();
+    let watched = given_up.clone();
+    let _guard = given_up.drop_guard();
+    let runtime = tokio::runtime::Handle::current();
+    let thread = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                done = work() => Some(done),
+                () = watched.cancelled() => None,
+            }
+        })
+    });
+    match thread.await {
+        Ok(Some(done)) => Ok(done),
+        _ => Err(Error::Stopping),
+    }
+}
+
+async fn receipt(session: &Session, left_out: Vec<LeftOutText>) -> Result<CatalogApplied> {
+    let ledger = origin::ledger(&**session).await?;
+    let tables = ledger.iter().filter(|t| t.is_complete()).map(|t| t.copied).collect();
+    let chunks = origin::chunks(&**session).await?;
+    Ok(CatalogApplied { tables, chunks, left_out })
+}
+
+async fn finish_copy(
+    shadow: &Arc<Shadow>,
+    hello: &Hello,
+    session: &Session,
+    finish: &CopyFinish,
+    sender: &FrameSender,
+) -> Result<()> {
+    let origin = origin::load(&**session).await?;
+    match origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation)) {
+        CopyState::None => return Err(Error::protocol("a copy is finished that was not begun")),
+        CopyState::Copied => {
+            let left_out = origin::left_out(&**session).await?;
+            return sender.send(&CopyFinished { left_out }).await;
+        }
+        CopyState::Copying => {}
+    }
+    let catalog = stored_catalog(session)
+        .await?
+        .map(Arc::new)
+        .ok_or_else(|| Error::protocol("a copy is finished, but there is no catalog"))?;
+    check_counts(&origin::ledger(&**session).await?, &finish.tables, &catalog)?;
+    let mut left_out = origin::left_out(&**session).await?;
+    left_out.extend(post_data(shadow, catalog.clone(), sender).await?);
+    tidy(&mut left_out);
+    sender.notice(Level::Info, "collecting statistics of the shadow's tables").await?;
+    analyze(session, &catalog).await;
+    session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    origin::store_left_out(&**session, &left_out).await?;
+    origin::finish_copy(&**session, hello.generation).await?;
+    session.batch_execute("COMMIT").await.map_err(Error::sql("commit the end of the copy"))?;
+    shadow.refresh(session).await?;
+    tracing::info!(shadow = %shadow.database, generation = hello.generation, "copy complete");
+    sender.send(&CopyFinished { left_out }).await
+}
+
+/// Every announced table must be whole in the ledger, and none else in it.
+fn check_counts(ledger: &[origin::LedgerTable], sent: &[CopiedTable], catalog: &Catalog) -> Result<()> {
+    let mut held: HashMap<u32, &origin::LedgerTable> = ledger.iter().map(|t| (t.copied.relid, t)).collect();
+    let names = table_names(catalog);
+    let name = |relid: u32| names.get(&relid).cloned().unwrap_or_else(|| format!("relation {relid}"));
+    let mut wrong = Vec::new();
+    for table in sent {
+        let (chunks, rows, whole) =
+            held.remove(&table.relid).map_or((0, 0, true), |t| (t.chunks_done, t.copied.rows, t.is_complete()));
+        if chunks != table.chunks || rows != table.rows || !whole {
+            wrong.push(format!(
+                "{} ({chunks} chunks and {rows} rows here, {} and {} sent)",
+                name(table.relid),
+                table.chunks,
+                table.rows
+            ));
+        }
+    }
+    wrong.extend(held.into_keys().map(|relid| format!("{} (here, but not announced)", name(relid))));
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let more = wrong.len().saturating_sub(NAMED_MAX);
+    wrong.truncate(NAMED_MAX);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(Error::protocol(format!("the copy is not complete: {}{tail}", wrong.join(", "))))
+}
+
+async fn post_data(shadow: &Shadow, catalog: Arc<Catalog>, sender: &FrameSender) -> Result<Vec<LeftOutText>> {
+    let jobs = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, POST_DATA_JOBS_MAX));
+    // Progress comes from a plain callback: the shadow never waits for the peer.
+    let (newest, mut news) = mpsc::channel::<Progress>(1);
+    let telling = async {
+        while let Some(progress) = news.recv().await {
+            sender.send(&to_message(&progress)).await?;
+            tokio::time::sleep(PROGRESS_PAUSE).await;
+        }
+        std::future::pending::<Result<()>>().await
+    };
+    let owner = shadow.owner.clone();
+    let making = on_own_thread(async move || {
+        let helpers = Helpers::default();
+        let connect = || helpers.connect(&owner);
+        let report = move |progress: &Progress| {
+            let _ = newest.try_send(progress.clone());
+        };
+        schema::create_post_data(connect, jobs, &catalog, report).await.map_err(schema_error)
+    });
+    tokio::select! {
+        made = making => Ok(made??.into_iter().map(to_text).collect()),
+        told = telling => Err(told.err().unwrap_or(Error::Gone)),
+    }
+}
+
+/// Connections that build indexes and the like side by side. Dropped in the
+/// middle they are cancelled; while one still works it holds a shared lock,
+/// and the next leader waits for it ([`wait_for_helpers`]).
+#[derive(Default)]
+struct Helpers {
+    cancels: Mutex<Vec<CancelToken>>,
+}
+
+impl Helpers {
+    async fn connect(&self, owner: &Connector) -> std::result::Result<Client, tokio_postgres::Error> {
+        let (client, _task) = owner.client().await?;
+        let lock = format!("SELECT pg_catalog.pg_advisory_lock_shared({HELPERS_LOCK})");
+        client.batch_execute(&lock).await?;
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
+        Ok(client)
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        let cancels = std::mem::take(&mut *self.cancels.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::spawn(async move {
+            for cancel in cancels {
+                let _ = cancel.cancel_query(NoTls).await;
+            }
+        });
+    }
+}
+
+/// Waits until no helper of an earlier leader is at work.
+async fn wait_for_helpers(session: &Session) -> Result<()> {
+    let sql = format!(
+        "SELECT pg_catalog.pg_advisory_lock({HELPERS_LOCK}); SELECT pg_catalog.pg_advisory_unlock({HELPERS_LOCK})"
+    );
+    session.batch_execute(&sql).await.map_err(Error::sql("wait for the work of an earlier leader"))
+}
+
+fn to_message(progress: &Progress) -> CopyProgress {
+    CopyProgress {
+        done: u32::try_from(progress.done).unwrap_or(u32::MAX),
+        total: u32::try_from(progress.total).unwrap_or(u32::MAX),
+        current: format!("{}: {}", progress.stage, progress.object),
+    }
+}
+
+/// Statistics help the shadow's users; nothing depends on them.
+async fn analyze(session: &Session, catalog: &Catalog) {
+    for name in table_names(catalog).values() {
+        if let Err(error) = session.batch_execute(&format!("ANALYZE {name}")).await {
+            tracing::debug!(table = %name, error = %crate::error_text(&error), "could not analyze");
+        }
+    }
+}
+
+async fn stored_catalog(session: &Session) -> Result<Option<Catalog>> {
+    let Some(document) = origin::catalog(&**session).await? else { return Ok(None) };
+    let bad = |e| Error::protocol(format!("the stored catalog document cannot be read: {e}"));
+    serde_json::from_slice(&document).map(Some).map_err(bad)
+}
+
+/// Whether two documents make the same schema out of the same objects: all but
+/// what moves while a database lives.
+fn is_same_schema(a: &Catalog, b: &Catalog) -> bool {
+    lasting(a) == lasting(b)
+}
+
+fn lasting(catalog: &Catalog) -> serde_json::Value {
+    let mut value = serde_json::to_value(catalog).unwrap_or_default();
+    forget_state(&mut value);
+    value
+}
+
+fn forget_state(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|name, _| !STATE_FIELDS.contains(&name.as_str()));
+            fields.values_mut().for_each(forget_state);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(forget_state),
+        _ => {}
+    }
+}
+
+/// Names become SQL only through `quote`, but a schema of ours must not be hit.
+fn check_names(catalog: &Catalog) -> Result<()> {
+    let reserved = catalog.objects.iter().find_map(|object| match &object.entry {
+        Entry::Schema(schema) if super::relation_map::is_reserved(&schema.name) => Some(&schema.name),
+        Entry::Table(table) if super::relation_map::is_reserved(&table.schema) => Some(&table.schema),
+        _ => None,
+    });
+    match reserved {
+        Some(name) => Err(Error::protocol(format!("the catalog document names the reserved schema \"{name}\""))),
+        None => Ok(()),
+    }
+}
+
+/// Tables of the document by oid, as SQL.
+fn table_names(catalog: &Catalog) -> HashMap<u32, String> {
+    let tables = catalog.objects.iter().filter(|object| object.class == Class::Relation);
+    tables
+        .filter_map(|object| match &object.entry {
+            Entry::Table(table) if !table.partitioned => {
+                Some((object.oid, quote::qualified(&table.schema, &table.name)))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn to_text(item: scry_wire::catalog::LeftOut) -> LeftOutText {
+    LeftOutText { object: item.object, reason: item.reason }
+}
+
+fn tidy(left_out: &mut Vec<LeftOutText>) {
+    left_out.sort_by(|a, b| (&a.object, &a.reason).cmp(&(&b.object, &b.reason)));
+    left_out.dedup();
+}
+
+fn schema_error(error: SchemaError) -> Error {
+    let hint = match &error {
+        SchemaError::Table { .. } => {
+            "Install what the table needs on the shadow, or leave the table out of the job."
+        }
+        _ => "",
+    };
+    let message = match error {
+        SchemaError::Shadow { action, source } => format!("could not {action} on the shadow: {}", crate::error_text(&source)),
+        other => other.to_string(),
+    };
+    Error::Shadow { message, hint: hint.to_owned(), retry: true }
+}
+
+/// Fields that move without a change of the schema.
+const STATE_FIELDS: &[&str] = &["last_value", "is_called", "populated"];
+/// Advisory lock that helpers share while they live.
+const HELPERS_LOCK: i64 = 7_239_850_000_000_000_003;
+const NAMED_MAX: usize = 10;
+const POST_DATA_JOBS_MAX: usize = 8;
+const PROGRESS_PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,41 @@
+//! From frames to the shadow's tables.
+//!
+//! ```text
+//! stream: frames ─► worker ─► order ─► writer ─► statement ─► pipeline ─► shadow
+//!                                   └─ runs of inserts ─► copy_rows ─► COPY ─┘
+//! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
+//! copy:   chunk ─► copy ─► COPY + ledger line
+//! ```
+//!
+//! `order` and `copy_rows` are pure; the others speak SQL through a
+//! [`crate::shadow::Session`].
+
+pub mod copy;
+pub mod copy_rows;
+pub mod lead;
+pub mod order;
+pub mod pipeline;
+pub mod relation_map;
+pub mod schema;
+pub mod statement;
+pub mod tuple_values;
+pub mod worker;
+pub mod writer;
+
+use crate::origin::Origin;
+use crate::shadow::Shadow;
+use scry_wire::Lsn;
+use scry_wire::message::{CopyState, Hello, Welcome};
+use scry_wire::version;
+
+/// The answer to a hello, from what the shadow holds.
+pub(crate) fn welcome(shadow: &Shadow, hello: &Hello, origin: Option<&Origin>) -> Welcome {
+    Welcome {
+        version: version::VERSION_MAX.min(hello.version_max),
+        applied_lsn: origin.map_or(Lsn::INVALID, |o| o.applied_lsn_of(hello.generation)),
+        copy_state: origin.map_or(CopyState::None, |o| o.copy_state_of(hello.generation)),
+        generation: origin.map_or(0, |o| o.generation),
+        shadow: shadow.database.clone(),
+        software: concat!("scry_platform ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}

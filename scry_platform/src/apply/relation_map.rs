@@ -1,0 +1,386 @@
+//! The source's relations and their twins on the shadow.
+//!
+//! A relation is described by the stream before its first change; its twin is
+//! looked up once, by name, when a change needs it: the types of its columns,
+//! the index that finds a row, prepared statements. A new description forgets
+//! all of that. Names of schemas that are ours or the server's are refused.
+
+use super::schema::quote;
+use super::statement::{Finder, KeyColumn, Shape, Source};
+use crate::shadow::Session;
+use crate::{Error, Result};
+use scry_wire::message::{Relation, ReplicaIdentity};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// A prepared statement and where its parameters come from.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The statement.
+    pub statement: tokio_postgres::Statement,
+    /// Its parameters.
+    pub params: Arc<[Source]>,
+}
+
+/// A relation with its twin.
+pub struct Target {
+    /// The relation, as the source describes it.
+    pub relation: Relation,
+    /// The shadow's types of its columns, as SQL.
+    pub types: Vec<String>,
+    /// How rows are found; `None` when the relation has no identity.
+    pub finder: Option<Finder>,
+    /// Partitioned: its rows live elsewhere.
+    pub partitioned: bool,
+    insert: Option<Prepared>,
+    delete: Option<Prepared>,
+    updates: HashMap<Vec<bool>, Option<Prepared>>,
+    replaces: HashMap<Vec<bool>, Prepared>,
+    copy: Option<tokio_postgres::Statement>,
+}
+
+/// The relations of one stream connection.
+#[derive(Default)]
+pub struct RelationMap {
+    known: HashMap<u32, Relation>,
+    targets: HashMap<u32, Target>,
+}
+
+impl RelationMap {
+    /// The stream describes a relation.
+    pub fn describe(&mut self, relation: Relation) -> Result<()> {
+        check_name(&relation)?;
+        if self.known.get(&relation.relid) != Some(&relation) {
+            self.targets.remove(&relation.relid);
+            self.known.insert(relation.relid, relation);
+        }
+        Ok(())
+    }
+
+    /// Whether the relation's twin has been looked up.
+    #[must_use]
+    pub fn is_ready(&self, relid: u32) -> bool {
+        self.targets.contains_key(&relid)
+    }
+
+    /// Looks the twin up. Nothing else may be under way on `session`.
+    pub async fn prepare(&mut self, session: &Session, relid: u32) -> Result<()> {
+        let relation = self.known.get(&relid).ok_or_else(|| undescribed(relid))?;
+        let target = look_up(session, relation.clone()).await?;
+        self.targets.insert(relid, target);
+        Ok(())
+    }
+
+    /// The relation and its twin.
+    pub fn target(&mut self, relid: u32) -> Result<&mut Target> {
+        self.targets.get_mut(&relid).ok_or_else(|| undescribed(relid))
+    }
+
+    /// The relation's name, for messages.
+    #[must_use]
+    pub fn name(&self, relid: u32) -> String {
+        self.known.get(&relid).map_or_else(|| format!("relation {relid}"), full_name)
+    }
+
+    /// Forgets what was looked up: for a new session.
+    pub fn forget_targets(&mut self) {
+        self.targets.clear();
+    }
+}
+
+fn undescribed(relid: u32) -> Error {
+    Error::protocol(format!("relation {relid} is changed before it is described"))
+}
+
+/// Which statement of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Insert the new row.
+    Insert,
+    /// Delete the row.
+    Delete,
+    /// Update it; which columns keep their value.
+    Update(Vec<bool>),
+    /// Delete it and insert its new form; which columns are carried over.
+    Replace(Vec<bool>),
+}
+
+impl Target {
+    /// The statement, if it is prepared: `Some(None)` when there is nothing to do.
+    #[must_use]
+    #[expect(clippy::option_option, reason = "not prepared, and nothing to run, are different answers")]
+    pub fn prepared(&self, kind: &Kind) -> Option<Option<Prepared>> {
+        match kind {
+            Kind::Insert => self.insert.clone().map(Some),
+            Kind::Delete => self.delete.clone().map(Some),
+            Kind::Update(unchanged) => self.updates.get(unchanged).cloned(),
+            Kind::Replace(unchanged) => self.replaces.get(unchanged).cloned().map(Some),
+        }
+    }
+
+    /// Prepares the statement. Nothing else may be under way on `session`.
+    pub async fn prepare(&mut self, session: &Session, kind: &Kind) -> Result<Option<Prepared>> {
+        let none = Finder::Key(Vec::new());
+        let shape = Shape {
+            relation: &self.relation,
+            types: &self.types,
+            finder: self.finder.as_ref().unwrap_or(&none),
+        };
+        let rendered = match kind {
+            Kind::Insert => Some(shape.insert()),
+            Kind::Delete => Some(shape.delete()),
+            Kind::Update(unchanged) => shape.update(unchanged),
+            Kind::Replace(unchanged) => Some(shape.replace(unchanged)),
+        };
+        let prepared = match rendered {
+            None => None,
+            Some(rendered) => Some(Prepared {
+                statement: session.prepare(&rendered.sql).await.map_err(self.cannot("prepare a statement for"))?,
+                params: rendered.params.into(),
+            }),
+        };
+        match kind {
+            Kind::Insert => self.insert = prepared.clone(),
+            Kind::Delete => self.delete = prepared.clone(),
+            Kind::Update(unchanged) => {
+                if self.updates.len() >= VARIANTS_MAX {
+                    self.updates.clear();
+                }
+                self.updates.insert(unchanged.clone(), prepared.clone());
+            }
+            Kind::Replace(unchanged) => {
+                if self.replaces.len() >= VARIANTS_MAX {
+                    self.replaces.clear();
+                }
+                if let Some(prepared) = &prepared {
+                    self.replaces.insert(unchanged.clone(), prepared.clone());
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// The prepared COPY. Nothing else may be under way on `session`.
+    pub async fn copy(&mut self, session: &Session) -> Result<tokio_postgres::Statement> {
+        if let Some(statement) = &self.copy {
+            return Ok(statement.clone());
+        }
+        let sql = super::copy::copy_statement(&self.relation);
+        let statement = session.prepare(&sql).await.map_err(self.cannot("prepare a copy into"))?;
+        self.copy = Some(statement.clone());
+        Ok(statement)
+    }
+
+    fn cannot(&self, what: &str) -> impl FnOnce(tokio_postgres::Error) -> Error + use<> {
+        Error::sql(format!("{what} {}", full_name(&self.relation)))
+    }
+}
+
+async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
+    let name = full_name(&relation);
+    let cannot = || Error::sql(format!("look up table {name}"));
+    let row = session
+        .query_opt(FIND, &[&relation.schema, &relation.name])
+        .await
+        .map_err(cannot())?
+        .ok_or_else(|| missing(format!("table {name} does not exist on the shadow")))?;
+    let (oid, relkind): (u32, String) = (row.get(0), row.get(1));
+    let rows = session.query(COLUMNS, &[&oid]).await.map_err(cannot())?;
+    let mut by_name: HashMap<String, String> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    let mut types = Vec::with_capacity(relation.columns.len());
+    for column in &relation.columns {
+        let sql = by_name.remove(&column.name).ok_or_else(|| {
+            missing(format!("column {} of table {name} does not exist on the shadow", quote::ident(&column.name)))
+        })?;
+        types.push(sql);
+    }
+    let rows = session.query(INDEXES, &[&oid]).await.map_err(cannot())?;
+    let mut indexes: Vec<UniqueIndex> = Vec::new();
+    for row in &rows {
+        let index: u32 = row.get("index");
+        if indexes.last().is_none_or(|last| last.oid != index) {
+            indexes.push(UniqueIndex { oid: index, primary: row.get("primary"), columns: Vec::new() });
+        }
+        if let Some(last) = indexes.last_mut() {
+            last.columns.push((row.get("column"), (row.get("schema"), row.get("operator"))));
+        }
+    }
+    let finder = choose_finder(&relation, &indexes);
+    Ok(Target {
+        relation,
+        types,
+        finder,
+        partitioned: relkind == "p",
+        insert: None,
+        delete: None,
+        updates: HashMap::new(),
+        replaces: HashMap::new(),
+        copy: None,
+    })
+}
+
+fn missing(message: String) -> Error {
+    Error::Shadow {
+        message,
+        hint: "The shadow's schema was changed, or the copy is incomplete; start the job anew.".to_owned(),
+        retry: true,
+    }
+}
+
+/// A unique index of the shadow, with each column's equality operator.
+#[derive(Debug, Clone)]
+struct UniqueIndex {
+    oid: u32,
+    primary: bool,
+    columns: Vec<(String, (String, String))>,
+}
+
+/// How rows of `relation` are found on the shadow.
+fn choose_finder(relation: &Relation, indexes: &[UniqueIndex]) -> Option<Finder> {
+    let place = |name: &str| relation.columns.iter().position(|c| c.name == name);
+    let by_index = |index: &UniqueIndex| -> Option<Finder> {
+        let columns = index.columns.iter();
+        let keys = columns.map(|(name, operator)| Some(KeyColumn { place: place(name)?, operator: operator.clone() }));
+        keys.collect::<Option<Vec<_>>>().map(Finder::Key)
+    };
+    if relation.replica_identity == ReplicaIdentity::Full {
+        // The old row holds every column: the primary key is the quick way to it.
+        let primary = indexes.iter().find(|index| index.primary);
+        return Some(primary.and_then(by_index).unwrap_or(Finder::Image));
+    }
+    let wanted: BTreeSet<&str> = relation.columns.iter().filter(|c| c.key).map(|c| c.name.as_str()).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let same = |index: &&UniqueIndex| index.columns.iter().map(|(n, _)| n.as_str()).collect::<BTreeSet<_>>() == wanted;
+    let plain = || {
+        let equals = || ("pg_catalog".to_owned(), "=".to_owned());
+        let keys = wanted.iter().filter_map(|name| Some(KeyColumn { place: place(name)?, operator: equals() }));
+        Finder::Key(keys.collect())
+    };
+    Some(indexes.iter().find(same).and_then(by_index).unwrap_or_else(plain))
+}
+
+/// Refuses names that are not a user's.
+pub fn check_name(relation: &Relation) -> Result<()> {
+    if is_reserved(&relation.schema) {
+        return Err(Error::protocol(format!("{} is not a user's table", full_name(relation))));
+    }
+    Ok(())
+}
+
+/// Schemas that are ours or the server's.
+#[must_use]
+pub fn is_reserved(schema: &str) -> bool {
+    schema == "scry_shadow" || schema == "information_schema" || schema.starts_with("pg_")
+}
+
+/// The relation's name as SQL.
+#[must_use]
+pub fn qualified(relation: &Relation) -> String {
+    quote::qualified(&relation.schema, &relation.name)
+}
+
+/// The relation's name for messages: on one line.
+#[must_use]
+pub fn full_name(relation: &Relation) -> String {
+    qualified(relation).replace(char::is_control, "?")
+}
+
+/// Sets of unchanged columns that are kept prepared for one table.
+const VARIANTS_MAX: usize = 64;
+
+const FIND: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')";
+
+const COLUMNS: &str = "SELECT attname::text, pg_catalog.format_type(atttypid, atttypmod) \
+    FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
+
+/// Unique indexes over plain columns, with the equality operator of each
+/// column's operator class (strategy 3 of btree).
+const INDEXES: &str = "SELECT i.indexrelid AS index, i.indisprimary AS primary, a.attname::text AS column, \
+        n.nspname::text AS schema, o.oprname::text AS operator \
+    FROM pg_catalog.pg_index i \
+    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[], i.indclass::oid[]) \
+        WITH ORDINALITY AS k (attnum, opclass, place) \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+    JOIN pg_catalog.pg_opclass c ON c.oid = k.opclass \
+    JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amopstrategy = 3 \
+        AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype \
+    JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr \
+    JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace \
+    WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+    ORDER BY i.indisprimary DESC, i.indexrelid, k.place";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scry_wire::message::{Column, Format};
+
+    fn relation(identity: ReplicaIdentity, keys: &[bool]) -> Relation {
+        let columns = keys.iter().zip(["a", "b", "c"]).map(|(key, name)| Column {
+            attnum: 1,
+            key: *key,
+            identity_always: false,
+            type_oid: 23,
+            type_mod: -1,
+            name: name.to_owned(),
+        });
+        Relation {
+            relid: 1,
+            format: Format::Binary,
+            replica_identity: identity,
+            schema: "public".into(),
+            name: "t".into(),
+            columns: columns.collect(),
+        }
+    }
+
+    fn index(primary: bool, columns: &[&str]) -> UniqueIndex {
+        let operator = ("ext".to_owned(), "=".to_owned());
+        UniqueIndex {
+            oid: 1,
+            primary,
+            columns: columns.iter().map(|c| ((*c).to_owned(), operator.clone())).collect(),
+        }
+    }
+
+    fn places(finder: Option<Finder>) -> Vec<(usize, String)> {
+        match finder {
+            Some(Finder::Key(keys)) => keys.into_iter().map(|k| (k.place, k.operator.0)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn takes_the_operators_of_the_index_over_the_identity() {
+        let relation = relation(ReplicaIdentity::Default, &[true, true, false]);
+        let indexes = [index(false, &["c"]), index(true, &["b", "a"])];
+        assert_eq!(places(choose_finder(&relation, &indexes)), [(1, "ext".into()), (0, "ext".into())]);
+        assert_eq!(
+            places(choose_finder(&relation, &[])),
+            [(0, "pg_catalog".into()), (1, "pg_catalog".into())]
+        );
+    }
+
+    #[test]
+    fn finds_full_rows_by_primary_key_or_image() {
+        let relation = relation(ReplicaIdentity::Full, &[true, true, true]);
+        assert_eq!(places(choose_finder(&relation, &[index(true, &["a"])])), [(0, "ext".into())]);
+        assert_eq!(choose_finder(&relation, &[index(false, &["a"])]), Some(Finder::Image));
+    }
+
+    #[test]
+    fn knows_when_there_is_no_identity() {
+        assert_eq!(choose_finder(&relation(ReplicaIdentity::Nothing, &[false, false]), &[]), None);
+    }
+
+    #[test]
+    fn refuses_schemas_that_are_not_a_users() {
+        for schema in ["scry_shadow", "pg_catalog", "pg_toast", "information_schema"] {
+            assert!(is_reserved(schema));
+        }
+        assert!(!is_reserved("public"));
+    }
+}

@@ -1,0 +1,307 @@
+//! From the document to steps in an order in which they can be run.
+//!
+//! ```text
+//! Catalog ─nodes─> graph ─order─> one sequence ─split─> pre_data | post_data stages
+//! ```
+//!
+//! Pre-data is what rows need: all that tables need and all functions that can be made
+//! without keys and matviews. Views come before the data only when something
+//! there needs them. Everything else waits for the data, in [`StageName`]'s order.
+//!
+//! Invariants: each object of the document is in exactly one main step (an identity
+//! sequence: in its table's); the same document gives the same plan.
+
+use super::order::{Node, Slot, sort};
+use super::render;
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, Sequence};
+use std::collections::{HashMap, HashSet};
+
+/// What is run on the shadow, in order.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Before the rows.
+    pub pre_data: Vec<Step>,
+    /// After the rows.
+    pub post_data: Vec<Stage>,
+    /// What is made otherwise than it is on the source.
+    pub notes: Vec<LeftOut>,
+}
+
+/// Steps that belong together after the data.
+#[derive(Debug)]
+pub struct Stage {
+    /// Which.
+    pub name: StageName,
+    /// In an order that works; of a parallel stage, in any order.
+    pub steps: Vec<Step>,
+}
+
+/// The stages after the data, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StageName {
+    /// Indexes of tables, those of keys too.
+    Indexes,
+    /// Keys over their indexes; exclusion constraints.
+    Keys,
+    /// Partitions' indexes put under their parents'.
+    IndexPartitions,
+    /// Check constraints.
+    Checks,
+    /// Foreign keys.
+    ForeignKeys,
+    /// Statistics objects.
+    Statistics,
+    /// Views, materialized views without rows, what else had to wait.
+    Definitions,
+    /// Rows of materialized views.
+    Refresh,
+    /// Indexes of materialized views.
+    MaterializedIndexes,
+    /// Rules, triggers, policies.
+    Behaviour,
+    /// Row security, replica identity, owners of sequences.
+    Settings,
+    /// Comments.
+    Comments,
+}
+
+impl StageName {
+    /// Its name in status and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Indexes => "indexes",
+            Self::Keys => "keys",
+            Self::IndexPartitions => "index partitions",
+            Self::Checks => "check constraints",
+            Self::ForeignKeys => "foreign keys",
+            Self::Statistics => "statistics objects",
+            Self::Definitions => "views",
+            Self::Refresh => "materialized views",
+            Self::MaterializedIndexes => "indexes of materialized views",
+            Self::Behaviour => "triggers",
+            Self::Settings => "settings",
+            Self::Comments => "comments",
+        }
+    }
+
+    /// Its steps do not need each other.
+    #[must_use]
+    pub fn parallel(self) -> bool {
+        matches!(
+            self,
+            Self::Indexes | Self::Keys | Self::Checks | Self::ForeignKeys | Self::MaterializedIndexes
+        )
+    }
+}
+
+/// One thing to do, in one transaction.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// For which object of the document.
+    pub object: ObjectId,
+    /// Kind and name, for people.
+    pub describe: String,
+    /// What of the object: `create`, `attach`, ...
+    pub part: &'static str,
+    /// The statements, each alone.
+    pub sql: Vec<String>,
+    /// What undoes it, for main steps.
+    pub undo: Option<String>,
+    /// What it asks of whoever runs it.
+    pub need: Need,
+}
+
+/// What a step asks of whoever runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: a failure leaves this object out.
+    Nothing,
+    /// A failure stops everything: without this table there is nowhere to put rows.
+    Success,
+    /// Perhaps a superuser; the name and version of the extension.
+    Extension {
+        /// Without the version, for a shadow that does not have it.
+        any_version: String,
+        /// The version on the source.
+        version: String,
+        /// `COMMENT ON EXTENSION ...`, and the comment.
+        comment: Option<(String, String)>,
+    },
+    /// It is fine if it exists.
+    MayExist,
+    /// A role that row security does not bind.
+    BypassRowSecurity,
+}
+
+/// Finds objects of a document.
+pub(super) struct Lookup<'a> {
+    objects: HashMap<ObjectId, &'a Object>,
+    /// By the table's OID.
+    identity: HashMap<u32, Vec<(i16, &'a Sequence)>>,
+    /// Table and name of checks that children inherit.
+    checks: HashSet<(u32, &'a str)>,
+    schemas: HashSet<&'a str>,
+}
+
+impl<'a> Lookup<'a> {
+    fn new(catalog: &'a Catalog) -> Self {
+        let mut lookup = Self {
+            objects: catalog.objects.iter().map(|object| (object.id(), object)).collect(),
+            identity: HashMap::new(),
+            checks: HashSet::new(),
+            schemas: HashSet::new(),
+        };
+        for object in &catalog.objects {
+            match &object.entry {
+                Entry::Sequence(sequence) => {
+                    if let Some(owner) = sequence.owner.as_ref().filter(|owner| owner.identity) {
+                        let columns = lookup.identity.entry(owner.table_oid).or_default();
+                        columns.push((owner.attnum, sequence));
+                    }
+                }
+                Entry::Constraint(check) if check.contype == "c" && !check.no_inherit => {
+                    lookup.checks.insert((check.table_oid, &check.name));
+                }
+                Entry::Schema(schema) => {
+                    lookup.schemas.insert(&schema.name);
+                }
+                _ => {}
+            }
+        }
+        lookup
+    }
+
+    /// The sequences of a table's identity columns, by attnum.
+    pub(super) fn identity_sequences(&self, table: u32) -> impl Iterator<Item = (i16, &'a Sequence)> {
+        self.identity.get(&table).into_iter().flatten().copied()
+    }
+
+    /// The table has a check of this name that its children inherit.
+    pub(super) fn has_check(&self, table: u32, name: &str) -> bool {
+        self.checks.contains(&(table, name))
+    }
+
+    pub(super) fn has_schema(&self, name: &str) -> bool {
+        self.schemas.contains(name)
+    }
+
+    pub(super) fn get(&self, id: ObjectId) -> Option<&'a Object> {
+        self.objects.get(&id).copied()
+    }
+}
+
+/// Plans the creation of everything in the document.
+#[must_use]
+pub fn plan(catalog: &Catalog) -> Plan {
+    let lookup = Lookup::new(catalog);
+    let mut rendered = render::Rendered::default();
+    for object in &catalog.objects {
+        render::object(&lookup, object, &mut rendered);
+    }
+    let render::Rendered { nodes, mut stages, notes } = rendered;
+    let mut plan = Plan { notes, ..Plan::default() };
+    let sorted = sort(nodes);
+    for node in sorted {
+        match node.slot {
+            Slot::Pre => plan.pre_data.push(node.step),
+            Slot::Post => stages.entry(StageName::Definitions).or_default().push(node.step),
+        }
+    }
+    order_refreshes(&mut stages);
+    let mut names: Vec<StageName> = stages.keys().copied().collect();
+    names.sort();
+    for name in names {
+        let steps = stages.remove(&name).unwrap_or_default();
+        plan.post_data.push(Stage { name, steps });
+    }
+    plan
+}
+
+/// Materialized views are filled in the order in which they are made.
+fn order_refreshes(stages: &mut render::Stages) {
+    let made: HashMap<ObjectId, usize> = stages
+        .get(&StageName::Definitions)
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(place, step)| (step.object, place))
+        .collect();
+    if let Some(refreshes) = stages.get_mut(&StageName::Refresh) {
+        refreshes.sort_by_key(|step| made.get(&step.object).copied().unwrap_or(usize::MAX));
+    }
+}
+
+impl Step {
+    pub(super) fn new(object: &Object, part: &'static str, sql: Vec<String>) -> Self {
+        Self { object: object.id(), describe: object.describe(), part, sql, undo: None, need: Need::Nothing }
+    }
+
+    pub(super) fn undo(mut self, sql: String) -> Self {
+        self.undo = Some(sql);
+        self
+    }
+
+    pub(super) fn need(mut self, need: Need) -> Self {
+        self.need = need;
+        self
+    }
+
+    /// Kind, name and part, for messages.
+    #[must_use]
+    pub fn title(&self) -> String {
+        if self.part == "create" {
+            self.describe.clone()
+        } else {
+            format!("{} ({})", self.describe, self.part)
+        }
+    }
+
+    /// What tells this step from all others, also from one for an object of the same name
+    /// with another definition.
+    #[must_use]
+    pub fn key(&self) -> String {
+        // FNV-1a: the same in every release, unlike the standard library's hasher.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in self.sql.iter().flat_map(|sql| sql.bytes().chain([0])) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        format!("{} {} {hash:016x}", self.describe, self.part)
+    }
+}
+
+/// Where an object's entry decides its place among those that are free to be made.
+pub(super) fn rank(entry: &Entry) -> u8 {
+    match entry {
+        Entry::Schema(_) => 0,
+        Entry::Extension(_) => 1,
+        Entry::Collation(_) => 2,
+        Entry::Enum(_) => 3,
+        Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) => 4,
+        Entry::Function(_) => 5,
+        Entry::Aggregate(_) => 6,
+        Entry::Sequence(_) => 7,
+        Entry::Table(_) => 8,
+        Entry::View(_) => 11,
+        Entry::MaterializedView(_) => 12,
+        _ => 13,
+    }
+}
+
+pub(super) fn main_node(object: &Object, step: Step) -> Node {
+    Node {
+        provides: Some(object.id()),
+        depends_on: object.depends_on.clone(),
+        rank: rank(&object.entry),
+        late: matches!(object.entry, Entry::MaterializedView(_)) || needs_key(object),
+        lazy: matches!(object.entry, Entry::View(_)),
+        stand_in: None,
+        slot: Slot::Pre,
+        step,
+    }
+}
+
+/// A query that groups by a primary key needs the key itself.
+fn needs_key(object: &Object) -> bool {
+    object.depends_on.iter().any(|id| id.class == Class::Constraint)
+}

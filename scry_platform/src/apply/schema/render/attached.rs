@@ -1,0 +1,187 @@
+//! Constraints, indexes, statistics, rules, triggers, policies.
+//!
+//! A key is built as an index first, because index builds run side by side on one table
+//! and keys do not; the constraint then takes the index over. Partitioned tables and
+//! exclusions take the constraint directly.
+
+use super::Rendered;
+use crate::apply::schema::plan::{Lookup, StageName, Step};
+use crate::apply::schema::quote::{ident, ident_list, qualified};
+use scry_wire::catalog::{
+    BackingIndex, Class, Constraint, Entry, Index, Object, ObjectId, Policy, Rule, Statistics, Table, Trigger,
+};
+
+pub(super) fn constraint(lookup: &Lookup<'_>, object: &Object, constraint: &Constraint, out: &mut Rendered) {
+    let table = qualified(&constraint.schema, &constraint.table);
+    let name = ident(&constraint.name);
+    let add =
+        |only: &str| format!("ALTER TABLE {only}{table} ADD CONSTRAINT {name} {}", constraint.definition);
+    match (constraint.contype.as_str(), &constraint.index) {
+        ("c", _) => {
+            let from_parent = !constraint.local && parent_has_check(lookup, constraint);
+            if !from_parent {
+                let only = if constraint.no_inherit { "ONLY " } else { "" };
+                out.stage(StageName::Checks, Step::new(object, "create", vec![add(only)]));
+            }
+        }
+        ("f", _) => {
+            let only = if constraint.partitioned { "" } else { "ONLY " };
+            out.stage(StageName::ForeignKeys, Step::new(object, "create", vec![add(only)]));
+        }
+        ("p" | "u", Some(index)) if index.method == "btree" && !constraint.partitioned => {
+            let build = Step::new(object, "index", vec![index.definition.clone()]);
+            out.stage(StageName::Indexes, build);
+            let sql =
+                format!("ALTER TABLE ONLY {table} ADD CONSTRAINT {name} {}", using_index(constraint, index));
+            out.stage(StageName::Keys, Step::new(object, "create", vec![sql]));
+        }
+        _ => {
+            let stage = if constraint.partitioned { StageName::Keys } else { StageName::Indexes };
+            out.stage(stage, Step::new(object, "create", vec![add("ONLY ")]));
+        }
+    }
+    if let Some(index) = &constraint.index {
+        let parent = lookup.get(ObjectId { class: Class::Constraint, oid: constraint.parent_oid });
+        if let Some(Entry::Constraint(parent)) = parent.map(|parent| &parent.entry) {
+            let parent_index = parent.index.as_ref().map_or(&parent.name, |index| &index.name);
+            attach(object, (&parent.schema, parent_index), (&constraint.schema, &index.name), out);
+        }
+        if index.clustered {
+            cluster(object, &table, &index.name, out);
+        }
+    }
+}
+
+fn using_index(constraint: &Constraint, index: &BackingIndex) -> String {
+    let word = if constraint.contype == "p" { "PRIMARY KEY" } else { "UNIQUE" };
+    let when = match (constraint.deferrable, constraint.deferred) {
+        (true, true) => " DEFERRABLE INITIALLY DEFERRED",
+        (true, false) => " DEFERRABLE",
+        _ => "",
+    };
+    format!("{word} USING INDEX {}{when}", ident(&index.name))
+}
+
+/// A parent that is here brings the check to its children.
+fn parent_has_check(lookup: &Lookup<'_>, check: &Constraint) -> bool {
+    let Some(table) = find_table(lookup, check.table_oid) else { return false };
+    table.parents.iter().any(|p| find_table(lookup, p.oid).is_some() && lookup.has_check(p.oid, &check.name))
+}
+
+fn find_table<'a>(lookup: &Lookup<'a>, oid: u32) -> Option<&'a Table> {
+    match &lookup.get(ObjectId { class: Class::Relation, oid })?.entry {
+        Entry::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+pub(super) fn index(lookup: &Lookup<'_>, object: &Object, index: &Index, out: &mut Rendered) {
+    let name = qualified(&index.schema, &index.name);
+    let mut sql = vec![index.definition.clone()];
+    for column in &index.statistics {
+        sql.push(format!(
+            "ALTER INDEX {name} ALTER COLUMN {} SET STATISTICS {}",
+            column.attnum, column.target
+        ));
+    }
+    let stage = if index.table_kind == "m" { StageName::MaterializedIndexes } else { StageName::Indexes };
+    out.stage(stage, Step::new(object, "create", sql));
+    let parent = lookup.get(ObjectId { class: Class::Relation, oid: index.parent_oid.unwrap_or(0) });
+    if let Some(Entry::Index(parent)) = parent.map(|parent| &parent.entry) {
+        attach(object, (&parent.schema, &parent.name), (&index.schema, &index.name), out);
+    }
+    if index.clustered {
+        cluster(object, &qualified(&index.table_schema, &index.table), &index.name, out);
+    }
+}
+
+fn attach(object: &Object, parent: (&str, &str), child: (&str, &str), out: &mut Rendered) {
+    let parent = qualified(parent.0, parent.1);
+    let sql = format!("ALTER INDEX {parent} ATTACH PARTITION {}", qualified(child.0, child.1));
+    out.stage(StageName::IndexPartitions, Step::new(object, "attach", vec![sql]));
+}
+
+fn cluster(object: &Object, table: &str, index: &str, out: &mut Rendered) {
+    let sql = format!("ALTER TABLE {table} CLUSTER ON {}", ident(index));
+    out.stage(StageName::Settings, Step::new(object, "cluster", vec![sql]));
+}
+
+pub(super) fn statistics(object: &Object, statistics: &Statistics, out: &mut Rendered) {
+    let mut sql = vec![statistics.definition.clone()];
+    if let Some(target) = statistics.target {
+        let name = qualified(&statistics.schema, &statistics.name);
+        sql.push(format!("ALTER STATISTICS {name} SET STATISTICS {target}"));
+    }
+    out.stage(StageName::Statistics, Step::new(object, "create", sql));
+}
+
+pub(super) fn rule(object: &Object, rule: &Rule, out: &mut Rendered) {
+    let table = qualified(&rule.schema, &rule.table);
+    let mut sql = vec![rule.definition.clone()];
+    // ALTER TABLE takes views here too.
+    sql.extend(
+        disable(object, &rule.enabled, out)
+            .then(|| format!("ALTER TABLE {table} DISABLE RULE {}", ident(&rule.name))),
+    );
+    out.stage(StageName::Behaviour, Step::new(object, "create", sql));
+}
+
+pub(super) fn trigger(lookup: &Lookup<'_>, object: &Object, trigger: &Trigger, out: &mut Rendered) {
+    let table = qualified(&trigger.schema, &trigger.table);
+    let name = ident(&trigger.name);
+    let disabled = disable(object, &trigger.enabled, out);
+    // A partition's copy comes with the parent's trigger; only its state is its own.
+    if trigger.parent_oid != 0 && has_parent(lookup, trigger.table_oid) {
+        let word = if disabled { "DISABLE" } else { "ENABLE" };
+        let sql = format!("ALTER TABLE ONLY {table} {word} TRIGGER {name}");
+        out.stage(StageName::Settings, Step::new(object, "state", vec![sql]));
+        return;
+    }
+    let mut sql = vec![trigger.definition.clone()];
+    // With the copies of partitions.
+    sql.extend(disabled.then(|| format!("ALTER TABLE {table} DISABLE TRIGGER {name}")));
+    out.stage(StageName::Behaviour, Step::new(object, "create", sql));
+}
+
+fn has_parent(lookup: &Lookup<'_>, table: u32) -> bool {
+    let parents = find_table(lookup, table).map(|table| table.parents.as_slice()).unwrap_or_default();
+    parents.iter().any(|parent| find_table(lookup, parent.oid).is_some())
+}
+
+/// Changes are applied as a replica applies them. What fires for a replica too would
+/// do its work a second time, on top of the rows that the source's did and sent.
+fn disable(object: &Object, enabled: &str, out: &mut Rendered) -> bool {
+    if matches!(enabled, "A" | "R") {
+        let word = if enabled == "A" { "ALWAYS" } else { "REPLICA" };
+        out.note(
+            object,
+            &format!("enabled {word} on the source; disabled here, or it would act twice on each change"),
+        );
+    }
+    matches!(enabled, "A" | "R" | "D")
+}
+
+pub(super) fn policy(object: &Object, policy: &Policy, out: &mut Rendered) {
+    let mut sql =
+        format!("CREATE POLICY {} ON {}", ident(&policy.name), qualified(&policy.schema, &policy.table));
+    if !policy.permissive {
+        sql.push_str(" AS RESTRICTIVE");
+    }
+    match policy.command.as_str() {
+        "r" => sql.push_str(" FOR SELECT"),
+        "a" => sql.push_str(" FOR INSERT"),
+        "w" => sql.push_str(" FOR UPDATE"),
+        "d" => sql.push_str(" FOR DELETE"),
+        _ => {}
+    }
+    if !policy.roles.is_empty() {
+        sql.push_str(&format!(" TO {}", ident_list(policy.roles.iter().map(String::as_str))));
+    }
+    if let Some(expression) = &policy.using {
+        sql.push_str(&format!(" USING ({expression})"));
+    }
+    if let Some(expression) = &policy.check {
+        sql.push_str(&format!(" WITH CHECK ({expression})"));
+    }
+    out.stage(StageName::Behaviour, Step::new(object, "create", vec![sql]));
+}

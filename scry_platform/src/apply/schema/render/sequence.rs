@@ -1,0 +1,49 @@
+//! Sequences, by themselves or inside an identity column.
+
+use super::Rendered;
+use crate::apply::schema::plan::{Lookup, StageName, Step, main_node};
+use crate::apply::schema::quote::{ident, literal, qualified};
+use scry_wire::catalog::{Class, Entry, Object, ObjectId, Sequence};
+
+pub(super) fn sequence(lookup: &Lookup<'_>, object: &Object, sequence: &Sequence, out: &mut Rendered) {
+    let owner = sequence.owner.as_ref().filter(|owner| table_is_here(lookup, owner.table_oid));
+    if owner.is_some_and(|owner| owner.identity) {
+        return;
+    }
+    let name = qualified(&sequence.schema, &sequence.name);
+    let mut sql =
+        vec![format!("CREATE SEQUENCE {name} AS {}{}", sequence.data_type, sequence_options(sequence))];
+    sql.extend(set_value(sequence));
+    let step = Step::new(object, "create", sql).undo(format!("DROP SEQUENCE IF EXISTS {name} CASCADE"));
+    out.nodes.push(main_node(object, step));
+    if let Some(owner) = owner {
+        let column = format!("{}.{}", qualified(&owner.schema, &owner.table), ident(&owner.column));
+        let sql = format!("ALTER SEQUENCE {name} OWNED BY {column}");
+        out.stage(StageName::Settings, Step::new(object, "owned by", vec![sql]));
+    }
+}
+
+fn table_is_here(lookup: &Lookup<'_>, oid: u32) -> bool {
+    let table = lookup.get(ObjectId { class: Class::Relation, oid });
+    table.is_some_and(|object| matches!(object.entry, Entry::Table(_)))
+}
+
+/// `START WITH ...` and the rest.
+pub(super) fn sequence_options(sequence: &Sequence) -> String {
+    format!(
+        " START WITH {} INCREMENT BY {} MINVALUE {} MAXVALUE {} CACHE {}{}",
+        sequence.start,
+        sequence.increment,
+        sequence.min,
+        sequence.max,
+        sequence.cache,
+        if sequence.cycle { " CYCLE" } else { " NO CYCLE" }
+    )
+}
+
+/// The statement that sets its value to the source's, if it was ever called.
+pub(super) fn set_value(sequence: &Sequence) -> Option<String> {
+    let value = sequence.last_value?;
+    let name = literal(&qualified(&sequence.schema, &sequence.name));
+    Some(format!("SELECT pg_catalog.setval({name}::pg_catalog.regclass, {value}, {})", sequence.is_called))
+}

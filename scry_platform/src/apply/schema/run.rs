@@ -1,0 +1,370 @@
+//! Running the plan.
+//!
+//! ```text
+//! step ──ok──> ledger
+//!   └──failed──> again after the others, until a round brings nothing ──> left out
+//! ```
+//!
+//! Before the data steps run one by one. After it, steps of a parallel stage run on
+//! several connections; what fails there (two at once can deadlock) is tried again alone
+//! at the end.
+
+use super::ledger;
+use super::plan::{Need, Stage, StageName, Step, plan};
+use super::session::Session;
+use futures_util::future::{join_all, try_join_all};
+use scry_wire::catalog::{Catalog, LeftOut};
+use std::collections::{HashSet, VecDeque};
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+/// Why creation stops.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A selected table could not be made.
+    #[error("could not create {object} on the shadow: {message} (SQLSTATE {sqlstate})")]
+    Table {
+        /// Kind and name.
+        object: String,
+        /// The shadow's error code.
+        sqlstate: String,
+        /// The shadow's message.
+        message: String,
+    },
+    /// The shadow could not be spoken to.
+    #[error("could not {action} on the shadow: {source}")]
+    Shadow {
+        /// What was to be done.
+        action: &'static str,
+        /// What the driver says.
+        source: tokio_postgres::Error,
+    },
+    /// A connection for post-data could not be made.
+    #[error("could not connect to the shadow: {0}")]
+    Connect(String),
+}
+
+/// Where post-data stands.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// The stage.
+    pub stage: &'static str,
+    /// Steps done in all stages.
+    pub done: usize,
+    /// Steps in all stages.
+    pub total: usize,
+    /// The step just done: kind and name.
+    pub object: String,
+}
+
+fn shadow(action: &'static str) -> impl FnOnce(tokio_postgres::Error) -> SchemaError {
+    move |source| SchemaError::Shadow { action, source }
+}
+
+/// Makes everything that rows need.
+///
+/// `client` must not be in a transaction; its session is left as it was. Extensions that the
+/// role of `client` may not create are created through `admin`, a superuser's connection to
+/// the same database. Steps already done by an earlier call with the same catalog
+/// are passed over; leftovers of another must be removed by [`drop_all`] first.
+pub async fn create_pre_data(
+    client: &Client,
+    admin: Option<&Client>,
+    catalog: &Catalog,
+) -> Result<Vec<LeftOut>, SchemaError> {
+    let plan = plan(catalog);
+    let session = Session::new(client).await.map_err(shadow("ask for privileges"))?;
+    let admin = match admin {
+        Some(admin) => Some(Session::new(admin).await.map_err(shadow("ask for privileges"))?),
+        None => None,
+    };
+    let done = ledger::open(&session).await.map_err(shadow("read the schema ledger"))?;
+    let mut runner = Runner { session: &session, admin: admin.as_ref(), left_out: plan.notes };
+    let open: Vec<&Step> = plan.pre_data.iter().filter(|step| !done.contains(&step.key())).collect();
+    let failed = runner.until_no_progress(open).await?;
+    for (step, error) in failed {
+        if step.need == Need::Success {
+            let LeftOut { object, reason, sqlstate } = refused(step, &error);
+            return Err(SchemaError::Table {
+                object,
+                message: reason,
+                sqlstate: sqlstate.unwrap_or_default(),
+            });
+        }
+        runner.left_out.push(refused(step, &error));
+    }
+    Ok(runner.left_out)
+}
+
+/// Makes the rest, once the rows are there: `jobs` connections work side by side.
+///
+/// `connect` gives connections of the role that ran [`create_pre_data`]. Steps done by an
+/// earlier call with the same catalog are passed over.
+pub async fn create_post_data<C, F, E>(
+    connect: C,
+    jobs: usize,
+    catalog: &Catalog,
+    progress: impl Fn(&Progress),
+) -> Result<Vec<LeftOut>, SchemaError>
+where
+    C: Fn() -> F,
+    F: Future<Output = Result<Client, E>>,
+    E: Display,
+{
+    let plan = plan(catalog);
+    let clients: Vec<Client> = try_join_all((0..jobs.max(1)).map(|_| connect()))
+        .await
+        .map_err(|error| SchemaError::Connect(error.to_string()))?;
+    let mut sessions = Vec::with_capacity(clients.len());
+    for client in &clients {
+        sessions.push(Session::new(client).await.map_err(shadow("ask for privileges"))?);
+    }
+    let Some(first) = sessions.first() else { return Ok(Vec::new()) };
+    let done = ledger::open(first).await.map_err(shadow("read the schema ledger"))?;
+    let report = Report {
+        total: plan.post_data.iter().map(|stage| stage.steps.len()).sum(),
+        done: AtomicUsize::new(0),
+        progress: &progress,
+    };
+    let mut left_out = Vec::new();
+    let mut failed: Vec<(StageName, &Step)> = Vec::new();
+    for stage in &plan.post_data {
+        let open = open_steps(stage, &done, first, &report, &mut left_out);
+        let width = if stage.name.parallel() { sessions.len() } else { 1 };
+        let not_done = run_stage(sessions.iter().take(width), stage.name, open, &report).await?;
+        failed.extend(not_done.into_iter().map(|step| (stage.name, step)));
+    }
+    let mut runner = Runner { session: first, admin: None, left_out };
+    // In the order of stages, so that a key is there before the foreign key that needs it.
+    let again = failed.iter().map(|(_, step)| *step).collect();
+    let failed = runner.until_no_progress(again).await?;
+    runner.left_out.extend(failed.iter().map(|(step, error)| refused(step, error)));
+    Ok(runner.left_out)
+}
+
+/// Removes what [`create_pre_data`] and [`create_post_data`] made, the last first.
+///
+/// What others have built on it since goes with it. What cannot be dropped is named; `admin`
+/// is needed for extensions that it made.
+pub async fn drop_all(client: &Client, admin: Option<&Client>) -> Result<Vec<LeftOut>, SchemaError> {
+    let session = Session::new(client).await.map_err(shadow("ask for privileges"))?;
+    let admin = match admin {
+        Some(admin) => Some(Session::new(admin).await.map_err(shadow("ask for privileges"))?),
+        None => None,
+    };
+    let undo = ledger::undo_list(&session).await.map_err(shadow("read the schema ledger"))?;
+    let mut kept = Vec::new();
+    for (seq, sql) in undo {
+        let unmark = "DELETE FROM scry_shadow.schema_step WHERE seq >= $1";
+        let mut dropped = session.transaction([sql.as_str()], Some((unmark, &[&seq]))).await;
+        if let (Err(error), Some(admin)) = (&dropped, &admin)
+            && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+        {
+            dropped = admin.transaction([sql.as_str()], None).await;
+        }
+        match dropped {
+            Err(error) if error.as_db_error().is_none() => return Err(shadow("drop an object")(error)),
+            Err(error) => kept.push(LeftOut {
+                object: sql,
+                reason: message(&error),
+                sqlstate: error.code().map(|code| code.code().to_owned()),
+            }),
+            Ok(()) => {}
+        }
+    }
+    let forget = ["DELETE FROM scry_shadow.schema_step"];
+    session.transaction(forget, None).await.map_err(shadow("clear the schema ledger"))?;
+    Ok(kept)
+}
+
+struct Report<'a, P: Fn(&Progress)> {
+    total: usize,
+    done: AtomicUsize,
+    progress: &'a P,
+}
+
+impl<P: Fn(&Progress)> Report<'_, P> {
+    fn step(&self, stage: StageName, object: String) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        (self.progress)(&Progress { stage: stage.as_str(), done, total: self.total, object });
+    }
+}
+
+fn open_steps<'p, P: Fn(&Progress)>(
+    stage: &'p Stage,
+    done: &HashSet<String>,
+    session: &Session<'_>,
+    report: &Report<'_, P>,
+    left_out: &mut Vec<LeftOut>,
+) -> Vec<&'p Step> {
+    let mut open = Vec::new();
+    for step in &stage.steps {
+        if step.need == Need::BypassRowSecurity && !session.bypasses_row_security {
+            left_out.push(LeftOut {
+                object: step.title(),
+                reason: "the shadow's role would be bound by it; give that role BYPASSRLS to have it"
+                    .to_owned(),
+                sqlstate: None,
+            });
+            report.step(stage.name, step.title());
+        } else if done.contains(&step.key()) {
+            report.step(stage.name, step.title());
+        } else {
+            open.push(step);
+        }
+    }
+    open
+}
+
+/// Runs a stage on the sessions given, and returns what failed, in its order.
+async fn run_stage<'p, 's, P: Fn(&Progress)>(
+    sessions: impl Iterator<Item = &'s Session<'s>>,
+    name: StageName,
+    open: Vec<&'p Step>,
+    report: &Report<'_, P>,
+) -> Result<Vec<&'p Step>, SchemaError> {
+    let queue: Mutex<VecDeque<(usize, &Step)>> = Mutex::new(open.into_iter().enumerate().collect());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let workers = sessions.map(|session| async {
+        let mut failed = Vec::new();
+        while let Some((place, step)) = next() {
+            match ledger::run(session, step).await {
+                Err(error) if error.as_db_error().is_none() => {
+                    return Err(shadow("run a statement")(error));
+                }
+                Err(_) => failed.push((place, step)),
+                Ok(()) => {}
+            }
+            report.step(name, step.title());
+        }
+        Ok(failed)
+    });
+    let mut failed = Vec::new();
+    for result in join_all(workers).await {
+        failed.extend(result?);
+    }
+    failed.sort_by_key(|(place, _)| *place);
+    Ok(failed.into_iter().map(|(_, step)| step).collect())
+}
+
+type Failed<'p> = Vec<(&'p Step, tokio_postgres::Error)>;
+
+struct Runner<'a> {
+    session: &'a Session<'a>,
+    admin: Option<&'a Session<'a>>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Runner<'_> {
+    async fn until_no_progress<'p>(&mut self, steps: Vec<&'p Step>) -> Result<Failed<'p>, SchemaError> {
+        let mut open = steps;
+        loop {
+            let tried = open.len();
+            let mut failed: Failed<'p> = Vec::new();
+            for step in open {
+                match self.step(step).await {
+                    Err(error) if error.as_db_error().is_none() => {
+                        return Err(shadow("run a statement")(error));
+                    }
+                    Err(error) => failed.push((step, error)),
+                    Ok(()) => {}
+                }
+            }
+            if failed.is_empty() || failed.len() == tried {
+                return Ok(failed);
+            }
+            open = failed.into_iter().map(|(step, _)| step).collect();
+        }
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), tokio_postgres::Error> {
+        match &step.need {
+            Need::Extension { any_version, version, comment } => {
+                self.extension(step, any_version, version, comment.as_ref()).await
+            }
+            Need::MayExist => match ledger::run(self.session, step).await {
+                Err(error) if error.code() == Some(&SqlState::DUPLICATE_SCHEMA) => Ok(()),
+                other => other,
+            },
+            Need::Nothing | Need::Success | Need::BypassRowSecurity => ledger::run(self.session, step).await,
+        }
+    }
+
+    async fn extension(
+        &mut self,
+        step: &Step,
+        any_version: &str,
+        version: &str,
+        comment: Option<&(String, String)>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let exact = step.sql.first().map_or("", String::as_str);
+        if let Err(error) = self.privileged(exact).await {
+            // An update script or the version is missing on the shadow.
+            if error.code() != Some(&SqlState::INVALID_PARAMETER_VALUE) {
+                return Err(error);
+            }
+            self.privileged(any_version).await?;
+            self.left_out.push(LeftOut {
+                object: step.describe.clone(),
+                reason: format!(
+                    "version {version} is not available on the shadow; its default version is there"
+                ),
+                sqlstate: None,
+            });
+        }
+        let mark: (&str, &[&(dyn tokio_postgres::types::ToSql + Sync)]) =
+            (ledger::MARK, &[&step.key(), &step.undo]);
+        self.session.transaction([], Some(mark)).await?;
+        if let Some((sql, text)) = comment {
+            self.extension_comment(step, sql, text).await?;
+        }
+        Ok(())
+    }
+
+    /// By the role itself if it may, else by the superuser.
+    async fn privileged(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        let own = self.session.transaction([sql], None).await;
+        match (own, self.admin) {
+            (Err(error), Some(admin)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                admin.transaction([sql], None).await
+            }
+            (own, _) => own,
+        }
+    }
+
+    async fn extension_comment(
+        &mut self,
+        step: &Step,
+        sql: &str,
+        text: &str,
+    ) -> Result<(), tokio_postgres::Error> {
+        let found = "SELECT FROM pg_catalog.pg_description AS d \
+             WHERE d.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass \
+               AND d.description OPERATOR(pg_catalog.=) $1";
+        if !self.session.client().query(found, &[&text]).await?.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.privileged(sql).await {
+            let refused = refused(step, &error);
+            self.left_out.push(LeftOut { object: format!("comment on {}", step.describe), ..refused });
+        }
+        Ok(())
+    }
+}
+
+fn refused(step: &Step, error: &tokio_postgres::Error) -> LeftOut {
+    LeftOut {
+        object: step.title(),
+        reason: message(error),
+        sqlstate: error.code().map(|code| code.code().to_owned()),
+    }
+}
+
+/// The primary message only: details can hold keys of rows.
+fn message(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+}

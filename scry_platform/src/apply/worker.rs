@@ -1,0 +1,353 @@
+//! The stream's connection: from frames to committed positions.
+//!
+//! ```text
+//! seat ─► lock ─► Welcome ─► wait until the copy is complete ─► read frames
+//!   reader task ──(bounded queue)──► apply ─► commit when idle, full or late ─► Confirm
+//! ```
+//!
+//! Invariants: whole source transactions, in commit order, with the position
+//! in the same shadow transaction; Confirm only after that commit is flushed;
+//! one writer a shadow (the seat here, an advisory lock against other
+//! platforms, and the position's own compare-and-set). Nothing is read before
+//! the copy is complete: the peer's window holds the rest.
+//!
+//! The queue between reader and apply is where a journal fits.
+
+use super::order::{Order, Turn};
+use super::relation_map::RelationMap;
+use super::writer::Writer;
+use crate::accept::link::{FrameReader, FrameSender, unexpected};
+use crate::origin::Origin;
+use crate::shadow::{Purpose, Session, Shadow};
+use crate::{Error, Result, metrics};
+use bytes::Bytes;
+use scry_wire::Lsn;
+use scry_wire::codec::Reader;
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::message::change::{Assembler, Change};
+use scry_wire::message::{Confirm, CopyState, Hello};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::task::JoinHandle;
+
+/// A stream worker's connection.
+pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: &FrameSender) -> Result<()> {
+    let mut session = open_locked(shadow).await?;
+    crate::origin::touch(&*session, hello).await?;
+    let mut origin = shadow.refresh(&session).await?;
+    sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
+    if !is_copied(origin.as_ref(), hello) {
+        session.close().await;
+        wait_until_copied(shadow, hello).await?;
+        session = open_locked(shadow).await?;
+        origin = shadow.refresh(&session).await?;
+    }
+    let Some(origin) = origin.filter(|o| is_copied(Some(o), hello)) else {
+        return Err(Error::Busy("the shadow has been given to another history".to_owned()));
+    };
+    let mut worker = Worker {
+        shadow,
+        hello,
+        sender,
+        writer: Writer::new(session, RelationMap::default()).await?,
+        order: Order::new(origin.applied_lsn),
+        assembler: Assembler::new(),
+        applied: origin.applied_lsn,
+        reached: origin.applied_lsn,
+        batch: Batch::default(),
+        position_written: Instant::now(),
+    };
+    worker.confirm().await?;
+    let result = worker.run(reader).await;
+    if result.is_err() {
+        worker.give_up().await;
+    }
+    result
+}
+
+async fn open_locked(shadow: &Shadow) -> Result<Session> {
+    let session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+    // An old writer's backend may need a moment to see that its client is gone.
+    let lock = format!("SELECT pg_catalog.pg_advisory_lock({WRITER_LOCK})");
+    session.batch_execute(&lock).await.map_err(Error::sql("wait for the shadow's earlier writer"))?;
+    Ok(session)
+}
+
+fn is_copied(origin: Option<&Origin>, hello: &Hello) -> bool {
+    origin.is_some_and(|o| o.copy_state_of(hello.generation) == CopyState::Copied)
+}
+
+async fn wait_until_copied(shadow: &Shadow, hello: &Hello) -> Result<()> {
+    let mut watch = shadow.watch();
+    let copied = watch.wait_for(|origin| is_copied(origin.as_ref(), hello)).await;
+    copied.map(drop).map_err(|_| Error::Stopping)
+}
+
+/// What the open shadow transaction holds.
+#[derive(Debug, Default)]
+struct Batch {
+    since: Option<Instant>,
+    rows: u64,
+    bytes: usize,
+    transactions: u64,
+}
+
+struct Worker<'a> {
+    shadow: &'a Shadow,
+    hello: &'a Hello,
+    sender: &'a FrameSender,
+    writer: Writer,
+    order: Order,
+    assembler: Assembler,
+    /// The position that is durable.
+    applied: Lsn,
+    /// The position that the next commit makes durable.
+    reached: Lsn,
+    batch: Batch,
+    position_written: Instant,
+}
+
+impl Worker<'_> {
+    async fn run(&mut self, reader: FrameReader) -> Result<()> {
+        let mut input = Input::start(reader);
+        loop {
+            let frame = match input.queue.try_recv() {
+                Ok(frame) => frame,
+                Err(TryRecvError::Disconnected) => return self.settle().await,
+                Err(TryRecvError::Empty) => {
+                    self.settle_if_due().await?;
+                    match self.wait(&mut input).await? {
+                        Some(frame) => frame,
+                        None => continue,
+                    }
+                }
+            };
+            match frame {
+                Ok(frame) => self.frame(frame).await?,
+                Err(error) => {
+                    // What came before it whole is good.
+                    self.settle().await?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The next frame, or `None` when it is time to write the position, or at
+    /// the end of the input.
+    async fn wait(&mut self, input: &mut Input) -> Result<Option<Result<Frame>>> {
+        if self.reached > self.applied && !self.order.in_transaction() {
+            let due = self.position_written + POSITION_PAUSE;
+            return match tokio::time::timeout_at(due.into(), input.queue.recv()).await {
+                Ok(frame) => Ok(frame),
+                Err(_) => self.settle().await.map(|()| None),
+            };
+        }
+        Ok(input.queue.recv().await)
+    }
+
+    /// The input is idle: what is whole becomes durable. A position alone not
+    /// more often than the pause.
+    async fn settle_if_due(&mut self) -> Result<()> {
+        let waits = self.batch.since.is_none() && self.position_written.elapsed() < POSITION_PAUSE;
+        if waits { Ok(()) } else { self.settle().await }
+    }
+
+    /// Commits what is whole, if no source transaction is open.
+    async fn settle(&mut self) -> Result<()> {
+        if self.order.in_transaction() || (self.batch.since.is_none() && self.reached <= self.applied) {
+            return Ok(());
+        }
+        self.commit().await
+    }
+
+    async fn frame(&mut self, frame: Frame) -> Result<()> {
+        if frame.tag() != Tag::Batch {
+            return Err(unexpected(&frame, "batch"));
+        }
+        let whole = self.assembler.push(&frame)?;
+        drop(frame);
+        let Some(bytes) = whole else { return Ok(()) };
+        self.batch.bytes += bytes.len();
+        let mut reader = Reader::new(&bytes);
+        while reader.remaining() > 0 {
+            let change = Change::read(&mut reader)?;
+            self.change(&bytes, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&mut self, bytes: &Bytes, change: Change<'_>) -> Result<()> {
+        match change {
+            Change::Relation(relation) => self.writer.describe(relation).await,
+            Change::Begin(begin) => {
+                if self.order.begin(begin)? == Turn::Apply {
+                    self.open_batch().await?;
+                }
+                Ok(())
+            }
+            Change::Insert { relid, new } => {
+                if self.row()? == Turn::Skip {
+                    return Ok(());
+                }
+                self.writer.insert(bytes, relid, new).await
+            }
+            Change::Update { relid, old, new } => {
+                if self.row()? == Turn::Skip {
+                    return Ok(());
+                }
+                self.writer.update(bytes, relid, old, new).await
+            }
+            Change::Delete { relid, old } => {
+                if self.row()? == Turn::Skip {
+                    return Ok(());
+                }
+                self.writer.delete(bytes, relid, old).await
+            }
+            Change::Truncate { flags, relids } => {
+                if self.row()? == Turn::Skip {
+                    return Ok(());
+                }
+                self.writer.truncate(flags, &relids).await
+            }
+            Change::Sequence(sequence) => {
+                self.open_batch().await?;
+                self.writer.sequence(sequence).await
+            }
+            Change::Commit(commit) => {
+                if self.order.commit(commit)? == Turn::Apply {
+                    self.reached.advance(commit.end_lsn);
+                    self.batch.transactions += 1;
+                }
+                self.commit_if_full().await
+            }
+            Change::Keepalive(lsn) => {
+                if let Some(lsn) = self.order.keepalive(lsn) {
+                    self.reached.advance(lsn);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a row change and says what to do with it.
+    fn row(&mut self) -> Result<Turn> {
+        let turn = self.order.change()?;
+        if turn == Turn::Apply {
+            self.batch.rows += 1;
+        }
+        Ok(turn)
+    }
+
+    async fn open_batch(&mut self) -> Result<()> {
+        if self.batch.since.is_none() {
+            self.batch.since = Some(Instant::now());
+        }
+        self.writer.begin().await
+    }
+
+    async fn commit_if_full(&mut self) -> Result<()> {
+        let Batch { since: Some(since), rows, bytes, .. } = self.batch else { return Ok(()) };
+        if rows >= BATCH_ROWS || bytes >= BATCH_BYTES || since.elapsed() >= BATCH_TIME {
+            return self.commit().await;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let Batch { rows, transactions, .. } = self.batch;
+        self.writer.commit(self.hello.generation, self.applied, self.reached, rows).await?;
+        self.batch = Batch::default();
+        self.applied = self.reached;
+        self.position_written = Instant::now();
+        self.shadow.advanced(self.applied, rows);
+        let label = || self.shadow.database.clone();
+        ::metrics::counter!(metrics::ROWS_APPLIED, "shadow" => label()).increment(rows);
+        ::metrics::counter!(metrics::TRANSACTIONS_APPLIED, "shadow" => label()).increment(transactions);
+        ::metrics::counter!(metrics::SHADOW_COMMITS, "shadow" => label()).increment(1);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        ::metrics::gauge!(metrics::APPLIED_LSN, "shadow" => label()).set(self.applied.0 as f64);
+        self.confirm().await?;
+        if self.writer.is_heavy() {
+            self.renew_session().await?;
+        }
+        Ok(())
+    }
+
+    async fn confirm(&mut self) -> Result<()> {
+        if !self.applied.is_valid() {
+            return Ok(());
+        }
+        self.sender.send(&Confirm { applied_lsn: self.applied, flushed_lsn: self.applied }).await
+    }
+
+    /// Gives back what a large value took: the driver keeps its buffers as
+    /// long as the session lives.
+    async fn renew_session(&mut self) -> Result<()> {
+        let fresh = self.shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+        let writer = Writer::new(fresh, RelationMap::default()).await?;
+        let relations = std::mem::replace(&mut self.writer, writer).into_relations();
+        self.writer.adopt(relations);
+        let lock = format!("SELECT pg_catalog.pg_advisory_lock({WRITER_LOCK})");
+        self.writer.lock(&lock).await
+    }
+
+    /// After an error: the open transaction ends at once, and a conflict is
+    /// written down where the shadow's owner finds it.
+    async fn give_up(&mut self) {
+        self.writer.roll_back().await;
+        let Some(conflict) = self.writer.take_conflict() else { return };
+        let recorded = async {
+            let session = self.shadow.owner.open(Purpose::Own).await?;
+            conflict.record(&session, self.applied).await
+        };
+        if let Err(error) = recorded.await {
+            tracing::warn!(%error, "could not record a conflict");
+        }
+    }
+}
+
+/// The reader's end of the queue; the reader stops with it.
+struct Input {
+    queue: mpsc::Receiver<Result<Frame>>,
+    task: JoinHandle<()>,
+}
+
+impl Input {
+    fn start(mut reader: FrameReader) -> Self {
+        let (sender, queue) = mpsc::channel(QUEUE_FRAMES);
+        let task = tokio::spawn(async move {
+            loop {
+                let next = match reader.next().await {
+                    Ok(Some(frame)) => Ok(frame),
+                    Ok(None) => return,
+                    Err(error) => Err(error),
+                };
+                let last = next.is_err();
+                if sender.send(next).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Input { queue, task }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Advisory lock of the one writer of a shadow.
+const WRITER_LOCK: i64 = 7_239_850_000_000_000_002;
+/// Frames between reader and apply: at most as many megabytes.
+const QUEUE_FRAMES: usize = 8;
+/// A shadow transaction is committed at the first source commit past one of
+/// these. They bound how long rows stay invisible and locks are held.
+const BATCH_ROWS: u64 = 20_000;
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_TIME: Duration = Duration::from_millis(25);
+/// A position without changes is written at most this often.
+const POSITION_PAUSE: Duration = Duration::from_millis(200);

@@ -1,0 +1,492 @@
+//! Writes changes to the shadow, inside one open transaction.
+//!
+//! ```text
+//! insert ─► run of rows of one table ─┬─ long or large ─► COPY
+//!                                     └─ short ─► statements ─┐
+//! update, delete, truncate, sequence ─────────────────────────┴► pipeline ─► shadow
+//! commit: drain ─► position ─► drain ─► COMMIT
+//! ```
+//!
+//! Invariants: the order of changes is kept (a run is written before anything
+//! else is sent); every answer is checked before COMMIT is sent; an update or
+//! delete that does not touch exactly one row ends the transaction. Memory: a
+//! run and the pipeline, both bounded; a single large row passes in slices
+//! where COPY takes it.
+//!
+//! A place for folding: [`Writer`] is all that the worker sees; a writer that
+//! gathers changes and writes sets has the same methods.
+
+use super::copy::Sink;
+use super::pipeline::{Miss, Note, Pipeline};
+use super::relation_map::{Kind, Prepared, RelationMap, Target};
+use super::statement::{Finder, Source};
+use super::tuple_values::{Param, Value, check_whole, cut};
+use crate::origin;
+use crate::shadow::Session;
+use crate::{Error, Result};
+use bytes::Bytes;
+use scry_wire::Lsn;
+use scry_wire::message::change::{OldTuple, Sequence, TRUNCATE_RESTART};
+use scry_wire::message::{Format, Relation};
+use std::sync::Arc;
+use tokio_postgres::types::{PgLsn, ToSql};
+
+/// Writes to one shadow through one session.
+pub struct Writer {
+    session: Arc<Session>,
+    relations: RelationMap,
+    pipeline: Pipeline,
+    run: Run,
+    open: bool,
+    heavy: bool,
+    conflict: Option<ConflictNote>,
+    advance: tokio_postgres::Statement,
+    setval: tokio_postgres::Statement,
+}
+
+/// Inserts into one table that wait to be written together.
+#[derive(Default)]
+struct Run {
+    relid: u32,
+    rows: Vec<Bytes>,
+    bytes: usize,
+}
+
+/// A row that was not found, for the record.
+pub struct ConflictNote {
+    relation: Relation,
+    types: Vec<String>,
+    finder: Option<Finder>,
+    operation: &'static str,
+    key: Option<Bytes>,
+    found: u64,
+}
+
+impl Writer {
+    /// A writer on a fresh session.
+    pub async fn new(session: Session, relations: RelationMap) -> Result<Self> {
+        let cannot = || Error::sql("prepare the position's statement");
+        let advance = session.prepare(origin::ADVANCE).await.map_err(cannot())?;
+        let setval = session.prepare(SETVAL).await.map_err(cannot())?;
+        Ok(Writer {
+            session: Arc::new(session),
+            relations,
+            pipeline: Pipeline::default(),
+            run: Run::default(),
+            open: false,
+            heavy: false,
+            conflict: None,
+            advance,
+            setval,
+        })
+    }
+
+    /// Gives the relations back, for another session.
+    #[must_use]
+    pub fn into_relations(mut self) -> RelationMap {
+        self.relations.forget_targets();
+        self.relations
+    }
+
+    /// Takes the relations of an earlier writer.
+    pub fn adopt(&mut self, relations: RelationMap) {
+        self.relations = relations;
+    }
+
+    /// Runs a statement that takes a lock, outside of a transaction.
+    pub async fn lock(&mut self, sql: &str) -> Result<()> {
+        self.session.batch_execute(sql).await.map_err(Error::sql("wait for the shadow's earlier writer"))
+    }
+
+    /// Whether a large value has left its mark on the driver's buffers: the
+    /// session should be replaced when no transaction is open.
+    #[must_use]
+    pub fn is_heavy(&self) -> bool {
+        self.heavy
+    }
+
+    /// The conflict that ended the transaction, if one did.
+    pub fn take_conflict(&mut self) -> Option<ConflictNote> {
+        self.conflict.take()
+    }
+
+    /// Opens a transaction, if none is open.
+    pub async fn begin(&mut self) -> Result<()> {
+        if self.open {
+            return Ok(());
+        }
+        self.open = true;
+        self.plain("BEGIN", "begin").await
+    }
+
+    /// What a relation's rows look like from here on.
+    pub async fn describe(&mut self, relation: Relation) -> Result<()> {
+        self.write_run().await?;
+        self.relations.describe(relation)
+    }
+
+    /// A row is new.
+    pub async fn insert(&mut self, batch: &Bytes, relid: u32, new: &[u8]) -> Result<()> {
+        if self.run.relid != relid {
+            self.write_run().await?;
+            self.look_up(relid).await?;
+            self.run.relid = relid;
+        }
+        let columns = self.relations.target(relid)?.relation.columns.len();
+        check_whole(new, columns)?;
+        self.run.bytes += new.len();
+        self.run.rows.push(batch.slice_ref(new));
+        if self.run.rows.len() >= RUN_ROWS_MAX || self.run.bytes >= RUN_BYTES_MAX {
+            self.write_run().await?;
+        }
+        Ok(())
+    }
+
+    /// A row has changed.
+    pub async fn update(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>, new: &[u8]) -> Result<()> {
+        self.write_run().await?;
+        self.look_up(relid).await?;
+        let target = self.relations.target(relid)?;
+        let columns = target.relation.columns.len();
+        let new_row = cut(batch, new, columns)?;
+        let old_row = match old {
+            OldTuple::None => None,
+            OldTuple::Key(old) | OldTuple::Full(old) => Some(cut(batch, old, columns)?),
+        };
+        check_identity(target, old, old_row.is_none())?;
+        let unchanged: Vec<bool> = new_row.iter().map(|v| *v == Value::Unchanged).collect();
+        let kind = match moves_identity_column(&target.relation, old, old_row.as_deref(), &new_row) {
+            true => Kind::Replace(unchanged),
+            false => Kind::Update(unchanged),
+        };
+        let Some(prepared) = self.prepare(relid, &kind).await? else { return Ok(()) };
+        let key = match old {
+            OldTuple::None => new,
+            OldTuple::Key(old) | OldTuple::Full(old) => old,
+        };
+        let note = one_row(relid, "UPDATE", batch, key);
+        self.execute(relid, prepared, &new_row, old_row.as_deref().unwrap_or(&new_row), note).await
+    }
+
+    /// A row is gone.
+    pub async fn delete(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>) -> Result<()> {
+        self.write_run().await?;
+        self.look_up(relid).await?;
+        let target = self.relations.target(relid)?;
+        check_identity(target, old, false)?;
+        let (OldTuple::Key(tuple) | OldTuple::Full(tuple)) = old else {
+            return Err(Error::protocol("a delete without an old row"));
+        };
+        let old_row = cut(batch, tuple, target.relation.columns.len())?;
+        let Some(prepared) = self.prepare(relid, &Kind::Delete).await? else { return Ok(()) };
+        let note = one_row(relid, "DELETE", batch, tuple);
+        self.execute(relid, prepared, &[], &old_row, note).await
+    }
+
+    /// Relations have been emptied. The source lists all of them, so nothing
+    /// cascades here.
+    pub async fn truncate(&mut self, flags: u8, relids: &[u32]) -> Result<()> {
+        self.write_run().await?;
+        let mut names = Vec::with_capacity(relids.len());
+        for relid in relids {
+            self.look_up(*relid).await?;
+            let target = self.relations.target(*relid)?;
+            let only = if target.partitioned { "" } else { "ONLY " };
+            names.push(format!("{only}{}", super::relation_map::qualified(&target.relation)));
+        }
+        let Some(first) = relids.first() else { return Ok(()) };
+        let restart = if flags & TRUNCATE_RESTART == 0 { "" } else { " RESTART IDENTITY" };
+        let sql = format!("TRUNCATE {}{restart}", names.join(", "));
+        let session = self.session.clone();
+        let flight = async move { session.batch_execute(&sql).await.map(|()| 0) };
+        let note = Note { relid: *first, operation: "TRUNCATE", rows: None, key: None };
+        self.send(flight, note, names.len() * 64).await
+    }
+
+    /// A sequence has moved; one that the shadow does not have is passed over.
+    pub async fn sequence(&mut self, sequence: Sequence) -> Result<()> {
+        self.write_run().await?;
+        let (session, setval) = (self.session.clone(), self.setval.clone());
+        let flight = async move {
+            let Sequence { schema, name, last_value, is_called, .. } = sequence;
+            session.execute(&setval, &[&schema, &name, &last_value, &is_called]).await
+        };
+        self.send(flight, Note { relid: 0, operation: "setval", rows: None, key: None }, 0).await
+    }
+
+    /// Commits, with the position moved `from` … `to`. When this returns, all of
+    /// it is flushed.
+    pub async fn commit(&mut self, generation: u64, from: Lsn, to: Lsn, rows: u64) -> Result<()> {
+        self.write_run().await?;
+        self.drain().await?;
+        if to > from {
+            let (session, advance) = (self.session.clone(), self.advance.clone());
+            let rows = rows.cast_signed();
+            let flight = async move {
+                let (from, to) = (PgLsn::from(from.0), PgLsn::from(to.0));
+                session.execute(&advance, &[&from, &to, &rows, &generation.cast_signed()]).await
+            };
+            let note = Note { relid: 0, operation: "position", rows: Some(1), key: None };
+            self.send(flight, note, 0).await?;
+            self.drain().await?;
+        }
+        if self.open {
+            self.plain("COMMIT", "commit").await?;
+            self.drain().await?;
+            self.open = false;
+        }
+        Ok(())
+    }
+
+    /// Ends the open transaction without its changes.
+    pub async fn roll_back(&mut self) {
+        self.run = Run::default();
+        // Answers of what was under way no longer matter.
+        while !self.pipeline.is_empty() {
+            let _ = self.pipeline.drain().await;
+        }
+        if self.open && self.session.batch_execute("ROLLBACK").await.is_ok() {
+            self.open = false;
+        }
+    }
+
+    /// Writes the waiting inserts.
+    async fn write_run(&mut self) -> Result<()> {
+        if self.run.rows.is_empty() {
+            return Ok(());
+        }
+        let Run { relid, rows, bytes } = std::mem::take(&mut self.run);
+        self.run.relid = relid;
+        if rows.len() >= COPY_ROWS_MIN || bytes >= COPY_BYTES_MIN {
+            return self.copy(relid, rows).await;
+        }
+        for row in rows {
+            let columns = self.relations.target(relid)?.relation.columns.len();
+            let values = cut(&row, &row, columns)?;
+            let Some(prepared) = self.prepare(relid, &Kind::Insert).await? else { continue };
+            let note = Note { relid, operation: "INSERT", rows: Some(1), key: None };
+            self.execute(relid, prepared, &values, &[], note).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows by COPY. The session carries nothing else meanwhile.
+    async fn copy(&mut self, relid: u32, rows: Vec<Bytes>) -> Result<()> {
+        self.drain().await?;
+        let target = self.relations.target(relid)?;
+        let format = target.relation.format;
+        let statement = target.copy(&self.session).await?;
+        let name = self.relations.name(relid);
+        let cannot = || Error::sql(format!("copy into {name}"));
+        let mut sink = Sink::new(self.session.copy_in(&statement).await.map_err(cannot())?, format);
+        let wanted = rows.len() as u64;
+        for row in rows {
+            if sink.send(row).await?.is_err() {
+                break;
+            }
+        }
+        let written = sink.finish().await?.map_err(cannot())?;
+        if written == wanted {
+            return Ok(());
+        }
+        Err(Error::protocol(format!("{wanted} rows for {name} were {written} on the shadow")))
+    }
+
+    async fn look_up(&mut self, relid: u32) -> Result<()> {
+        if self.relations.is_ready(relid) {
+            return Ok(());
+        }
+        self.drain().await?;
+        self.relations.prepare(&self.session, relid).await
+    }
+
+    async fn prepare(&mut self, relid: u32, kind: &Kind) -> Result<Option<Prepared>> {
+        if let Some(prepared) = self.relations.target(relid)?.prepared(kind) {
+            return Ok(prepared);
+        }
+        self.drain().await?;
+        self.relations.target(relid)?.prepare(&self.session, kind).await
+    }
+
+    async fn execute(
+        &mut self,
+        relid: u32,
+        prepared: Prepared,
+        new: &[Value],
+        old: &[Value],
+        note: Note,
+    ) -> Result<()> {
+        let format = self.relations.target(relid)?.relation.format;
+        let (params, bytes) = collect(&prepared.params, new, old, format)?;
+        let session = self.session.clone();
+        let flight = async move { session.execute_raw(&prepared.statement, params).await };
+        self.send(flight, note, bytes).await?;
+        if bytes >= HEAVY_BYTES {
+            self.heavy = true;
+            self.drain().await?;
+        }
+        Ok(())
+    }
+
+    async fn plain(&mut self, sql: &'static str, operation: &'static str) -> Result<()> {
+        let session = self.session.clone();
+        let flight = async move { session.batch_execute(sql).await.map(|()| 0) };
+        self.send(flight, Note { relid: 0, operation, rows: None, key: None }, 0).await
+    }
+
+    async fn send<F>(&mut self, flight: F, note: Note, bytes: usize) -> Result<()>
+    where
+        F: Future<Output = super::pipeline::Answer> + Send + 'static,
+    {
+        let sent = self.pipeline.send(flight, note, bytes).await;
+        sent.map_err(|miss| self.explain(miss))
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        let drained = self.pipeline.drain().await;
+        drained.map_err(|miss| self.explain(miss))
+    }
+
+    fn explain(&mut self, miss: Miss) -> Error {
+        match miss {
+            Miss::Sql(note, source) => {
+                let action = match note.relid {
+                    0 => format!("{} on the shadow", note.operation),
+                    relid => format!("{} on {}", note.operation, self.relations.name(relid)),
+                };
+                Error::Sql { action, source }
+            }
+            Miss::Rows(note, _) if note.relid == 0 => Error::Busy(
+                "the shadow's position was moved by another connection or a new history".to_owned(),
+            ),
+            Miss::Rows(note, found) => match self.relations.target(note.relid) {
+                Err(error) => error,
+                Ok(target) => {
+                    let conflict = ConflictNote {
+                        relation: target.relation.clone(),
+                        types: target.types.clone(),
+                        finder: target.finder.clone(),
+                        operation: note.operation,
+                        key: note.key,
+                        found,
+                    };
+                    let error = Error::Conflict {
+                        operation: note.operation,
+                        schema: conflict.relation.schema.clone(),
+                        relation: conflict.relation.name.clone(),
+                        found,
+                    };
+                    self.conflict = Some(conflict);
+                    error
+                }
+            },
+        }
+    }
+}
+
+impl ConflictNote {
+    /// Writes the conflict, with the row's key, into the shadow's own table.
+    pub async fn record(&self, session: &Session, applied: Lsn) -> Result<()> {
+        let mut pairs = Vec::new();
+        let mut keys: Vec<Param> = Vec::new();
+        if let (Some(Finder::Key(columns)), Some(key)) = (&self.finder, &self.key) {
+            let values = cut(key, key, self.relation.columns.len())?;
+            for column in columns.iter().take(KEY_COLUMNS_MAX) {
+                let (Some(value), Some(name), Some(sql_type)) = (
+                    values.get(column.place),
+                    self.relation.columns.get(column.place),
+                    self.types.get(column.place),
+                ) else {
+                    continue;
+                };
+                keys.push(Param::new(value, self.relation.format)?);
+                let name = super::schema::quote::literal(&name.name);
+                pairs.push(format!("{name}, ${}::{sql_type}", keys.len() + FIXED_PARAMS));
+            }
+        }
+        let sql = format!(
+            "INSERT INTO scry_shadow.conflict AS c (schema, relation, operation, applied_lsn, found, key) \
+             VALUES ($1, $2, $3, $4, $5, pg_catalog.jsonb_build_object({})) \
+             ON CONFLICT (schema, relation, operation, applied_lsn) DO UPDATE SET \
+             last_seen = pg_catalog.now(), seen = c.seen + 1, found = excluded.found, key = excluded.key",
+            pairs.join(", ")
+        );
+        let lsn = PgLsn::from(applied.0);
+        let found = self.found.cast_signed();
+        let mut params: Vec<&(dyn ToSql + Sync)> =
+            vec![&self.relation.schema, &self.relation.name, &self.operation, &lsn, &found];
+        params.extend(keys.iter().map(|key| key as &(dyn ToSql + Sync)));
+        session.execute(&sql, &params).await.map_err(Error::sql("record a conflict"))?;
+        Ok(())
+    }
+}
+
+/// What an old row must hold so that the finder can use it.
+fn check_identity(target: &Target, old: OldTuple<'_>, by_new: bool) -> Result<()> {
+    let name = || super::relation_map::full_name(&target.relation);
+    match &target.finder {
+        None => Err(Error::protocol(format!("a row of {} is changed, but it has no replica identity", name()))),
+        Some(Finder::Image) if by_new || !matches!(old, OldTuple::Full(_)) => {
+            Err(Error::protocol(format!("a change of {} lacks the whole old row", name())))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether the change may give a column GENERATED ALWAYS AS IDENTITY another
+/// value, which UPDATE cannot set. Unknown counts as yes.
+fn moves_identity_column(relation: &Relation, old: OldTuple<'_>, old_row: Option<&[Value]>, new_row: &[Value]) -> bool {
+    relation.columns.iter().enumerate().any(|(place, column)| {
+        if !column.identity_always {
+            return false;
+        }
+        match (old, old_row) {
+            (OldTuple::Full(_), Some(row)) => row.get(place) != new_row.get(place),
+            (OldTuple::Key(_), Some(row)) if column.key => row.get(place) != new_row.get(place),
+            // An identity that did not change is not sent.
+            (OldTuple::None, _) if column.key => false,
+            _ => true,
+        }
+    })
+}
+
+fn one_row(relid: u32, operation: &'static str, batch: &Bytes, key: &[u8]) -> Note {
+    // A slice keeps the whole batch alive: not for the sake of a large row.
+    let key = (batch.len() <= KEY_BATCH_MAX).then(|| batch.slice_ref(key));
+    Note { relid, operation, rows: Some(1), key }
+}
+
+fn collect(sources: &[Source], new: &[Value], old: &[Value], format: Format) -> Result<(Vec<Param>, usize)> {
+    let mut bytes = 0;
+    let mut params = Vec::with_capacity(sources.len());
+    for source in sources {
+        let value = match source {
+            Source::New(place) => new.get(*place),
+            Source::Old(place) => old.get(*place),
+        };
+        let value = value.ok_or_else(|| Error::protocol("a row lacks a value of its relation"))?;
+        if let Value::Bytes(b) = value {
+            bytes += b.len();
+        }
+        params.push(Param::new(value, format)?);
+    }
+    Ok((params, bytes))
+}
+
+/// `$1` schema, `$2` name, `$3` last_value, `$4` is_called.
+const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, $3::bigint, $4::boolean) \
+    FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = $1::text AND c.relname = $2::text AND $3::bigint BETWEEN s.seqmin AND s.seqmax";
+
+/// A COPY costs three round trips: below this many rows statements are quicker.
+const COPY_ROWS_MIN: usize = 32;
+/// Large rows go by COPY one by one: it takes them in slices.
+const COPY_BYTES_MIN: usize = 256 << 10;
+const RUN_ROWS_MAX: usize = 4096;
+const RUN_BYTES_MAX: usize = 1 << 20;
+/// Values this large stay behind as capacity of the driver's buffers.
+const HEAVY_BYTES: usize = 16 << 20;
+const KEY_BATCH_MAX: usize = 2 << 20;
+const KEY_COLUMNS_MAX: usize = 32;
+const FIXED_PARAMS: usize = 5;

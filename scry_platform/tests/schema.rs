@@ -1,0 +1,257 @@
+//! The schema twin: a corpus that reaches every kind of object is made on one database, read by
+//! the queries of `sql/catalog`, built on another by a role without privileges, and
+//! compared by pg_dump and by the queries themselves.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod schema_lab;
+
+use schema_lab::{Lab, diff};
+use scry_platform::apply::schema::{SchemaError, create_post_data, create_pre_data, drop_all};
+use scry_wire::catalog::{Catalog, Entry};
+use std::collections::BTreeSet;
+
+const CORPUS: &[&str] = &[
+    include_str!("corpus/10_types.sql"),
+    include_str!("corpus/20_tables.sql"),
+    include_str!("corpus/30_partitions.sql"),
+    include_str!("corpus/40_dependencies.sql"),
+    include_str!("corpus/50_behaviour.sql"),
+    include_str!("corpus/60_names.sql"),
+];
+
+async fn load(lab: &Lab) -> tokio_postgres::Client {
+    let source = lab.superuser("source").await;
+    for file in CORPUS {
+        source.batch_execute(file).await.unwrap();
+    }
+    source
+}
+
+#[tokio::test]
+async fn whole_database_dumps_equal() {
+    let lab = Lab::start().await;
+    let source = load(&lab).await;
+    let catalog = lab.catalog(&source, true, &[]).await;
+    assert_eq!(catalog.left_out, []);
+    assert_eq!(lab.build(&catalog).await, []);
+    let (mine, theirs) = (lab.dump("source"), lab.dump("shadow"));
+    assert!(mine == theirs, "pg_dump differs:\n{}", diff(&mine, &theirs));
+
+    let shadow = lab.superuser("shadow").await;
+    let twin = lab.catalog(&shadow, true, &[]).await;
+    assert_eq!(catalog.differences(&twin), []);
+    // Differences are seen.
+    shadow
+        .batch_execute("ALTER TABLE shop.users ALTER COLUMN name DROP NOT NULL; DROP VIEW shop.constants")
+        .await
+        .unwrap();
+    let twin = lab.catalog(&shadow, true, &[]).await;
+    let found: Vec<String> =
+        catalog.differences(&twin).into_iter().map(|d| format!("{}: {}", d.object, d.what)).collect();
+    assert_eq!(found, ["table shop.users: columns", "view shop.constants: missing"]);
+}
+
+#[tokio::test]
+async fn names_what_it_leaves_out() {
+    let lab = Lab::start().await;
+    let source = load(&lab).await;
+    source.batch_execute(include_str!("corpus/70_superuser.sql")).await.unwrap();
+    let catalog = lab.catalog(&source, true, &[]).await;
+    let said: BTreeSet<String> =
+        catalog.left_out.iter().map(|l| format!("{}: {}", l.object, l.reason)).collect();
+    let expected = [
+        "1 large objects: large objects leave nothing in logical decoding",
+        "cast from shop.state to shop.nothing: casts are not copied",
+        "foreign table shop.far_table: foreign tables are not copied",
+        "foreign-data wrapper nowhere: foreign-data wrappers are not copied",
+        "publication everything: publications are not copied",
+        "sequence shop.unlogged_a_seq: unlogged tables and sequences leave nothing in the WAL",
+        "server far: foreign servers are not copied",
+        "table shop.unlogged: unlogged tables and sequences leave nothing in the WAL",
+        "view shop.far_view: it reads tables that are not selected",
+    ];
+    assert_eq!(said.into_iter().collect::<Vec<_>>(), expected);
+    let refused: BTreeSet<String> = lab
+        .build(&catalog)
+        .await
+        .into_iter()
+        .map(|l| format!("{} {}: {}", l.sqlstate.unwrap_or_default(), l.object, l.reason))
+        .collect();
+    let expected = [
+        " table shop.users (forced row security): the shadow's role would be bound by it; \
+         give that role BYPASSRLS to have it",
+        " trigger always_on on table shop.audit: enabled ALWAYS on the source; \
+         disabled here, or it would act twice on each change",
+        "42501 function shop.in_c(anyelement): permission denied for language internal",
+        "42501 function shop.silent(text): only superuser can define a leakproof function",
+        "42883 function shop.silent(text) (comment): function shop.silent(text) does not exist",
+        "42883 view shop.over_silent: function shop.silent(text) does not exist",
+        "42P13 aggregate shop.mid(double precision ORDER BY anyelement): \
+         aggregate transition data type cannot be internal",
+    ];
+    assert_eq!(refused.into_iter().collect::<Vec<_>>(), expected);
+}
+
+fn names(catalog: &Catalog) -> Vec<String> {
+    let mut names: Vec<String> = catalog
+        .objects
+        .iter()
+        .map(|object| format!("{}{}", object.describe(), if object.selected { "" } else { " (needed)" }))
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn two_tables_bring_what_they_need() {
+    let lab = Lab::start().await;
+    let source = load(&lab).await;
+    let catalog = lab.catalog(&source, false, &["shop.orders", "shop.a_shared"]).await;
+    let expected = [
+        "constraint later on table shop.orders",
+        "constraint maybe on table shop.orders",
+        "constraint no_overlap on table shop.orders",
+        "constraint orders_pkey on table shop.orders",
+        "constraint orders_user_id_note_key on table shop.orders",
+        "constraint pair on table shop.orders",
+        "constraint self on table shop.orders",
+        "constraint soon on table shop.orders",
+        "domain shop.amount (needed)",
+        "extension btree_gist (needed)",
+        "function shop.keep() (needed)",
+        "function shop.note_change() (needed)",
+        "index shop.orders_expr",
+        "index shop.orders_hash",
+        "index shop.orders_note",
+        "index shop.orders_once",
+        "index shop.totals_user",
+        "materialized view shop.a_not_filled",
+        "materialized view shop.above",
+        "materialized view shop.totals",
+        "policy own on table shop.orders",
+        "schema ext (needed)",
+        "schema shop (needed)",
+        "sequence shop.free (needed)",
+        "sequence shop.orders_id_seq",
+        "sequence shop.shared",
+        "statistics object shop.orders_expr_stats",
+        "statistics object shop.orders_stats",
+        "table shop.a_shared",
+        "table shop.orders",
+        "trigger on_truncate on table shop.orders",
+        "trigger statement_level on table shop.orders",
+        "trigger switched_off on table shop.orders",
+        "type shop.state (needed)",
+        "view shop.over_matview",
+    ];
+    assert_eq!(names(&catalog), expected);
+    let said: BTreeSet<String> =
+        catalog.left_out.iter().map(|l| format!("{}: {}", l.object, l.reason)).collect();
+    let left_out = [
+        "constraint orders_user_id_fkey on table shop.orders: it refers to table shop.users, which is not selected",
+        "policy by role on table shop.orders: it uses table shop.users, which is not selected",
+        "trigger checked on table shop.orders: it uses table shop.users, which is not selected",
+        "view shop.grouped: it reads tables that are not selected",
+    ];
+    assert_eq!(said.into_iter().collect::<Vec<_>>(), left_out);
+    assert_eq!(lab.build(&catalog).await, []);
+    // Exactly that exists, with the definitions of the source.
+    let shadow = lab.superuser("shadow").await;
+    let twin = lab.catalog(&shadow, true, &[]).await;
+    let difference: Vec<String> = catalog.differences(&twin).iter().map(|d| d.object.clone()).collect();
+    assert_eq!(difference, ["schema public"]);
+}
+
+#[tokio::test]
+async fn parts_of_trees_stand_alone() {
+    let lab = Lab::start().await;
+    let source = load(&lab).await;
+    // A partition without its parent, a sub-partitioned one with its own partitions, a child
+    // without its parents, a table of another's row type.
+    let tables = ["shop.events_old", "shop.events_2020", "shop.child", "shop.holds_rows"];
+    let catalog = lab.catalog(&source, false, &tables).await;
+    let tables: Vec<String> = names(&catalog).into_iter().filter(|n| n.starts_with("table")).collect();
+    let expected = [
+        "table shop.child",
+        "table shop.events_2020",
+        "table shop.events_2020_a",
+        "table shop.events_2020_rest",
+        "table shop.events_2020_rest_0",
+        "table shop.events_2020_rest_1",
+        "table shop.events_old",
+        "table shop.holds_rows",
+        "table shop.users (needed)",
+    ];
+    assert_eq!(tables, expected);
+    let noted: BTreeSet<String> =
+        lab.build(&catalog).await.into_iter().map(|l| format!("{}: {}", l.object, l.reason)).collect();
+    let expected = [
+        "table shop.child: a table it inherits from is not selected: its columns are its own",
+        "table shop.events_2020: its partitioned table is not selected: it stands alone",
+        "table shop.events_old: its partitioned table is not selected: it stands alone",
+        "table shop.users: it is not selected: only its shape is here, because something needs it",
+    ];
+    assert_eq!(noted.into_iter().collect::<Vec<_>>(), expected);
+    let shadow = lab.superuser("shadow").await;
+    let twin = lab.catalog(&shadow, true, &[]).await;
+    let columns = |catalog: &Catalog, name: &str| {
+        let tables = catalog.objects.iter().filter_map(|o| match &o.entry {
+            Entry::Table(table) if table.name == name => Some(table),
+            _ => None,
+        });
+        let live = tables.flat_map(|t| t.columns.iter()).filter(|c| !c.dropped);
+        live.map(|c| (c.name.clone(), c.data_type.clone().unwrap().sql, c.not_null)).collect::<Vec<_>>()
+    };
+    for table in ["child", "events_old", "events_2020_a", "users", "holds_rows"] {
+        assert_eq!(columns(&catalog, table), columns(&twin, table), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn begins_again_and_takes_up() {
+    let lab = Lab::start().await;
+    let source = load(&lab).await;
+    let catalog = lab.catalog(&source, true, &[]).await;
+    let (client, admin) = (lab.owner().await.unwrap(), lab.superuser("shadow").await);
+    let empty = lab.dump("shadow");
+    for _ in 0..2 {
+        // Twice each, as after a crash.
+        create_pre_data(&client, Some(&admin), &catalog).await.unwrap();
+        assert_eq!(create_pre_data(&client, Some(&admin), &catalog).await.unwrap(), []);
+        assert_eq!(create_post_data(|| lab.owner(), 2, &catalog, |_| {}).await.unwrap(), []);
+        assert_eq!(create_post_data(|| lab.owner(), 2, &catalog, |_| {}).await.unwrap(), []);
+        let (mine, theirs) = (lab.dump("source"), lab.dump("shadow"));
+        assert!(mine == theirs, "pg_dump differs:\n{}", diff(&mine, &theirs));
+        // Somebody rehearsed a migration.
+        let theirs = "CREATE VIEW shop.rehearsal AS SELECT * FROM shop.users";
+        client.batch_execute(theirs).await.unwrap();
+        assert_eq!(drop_all(&client, Some(&admin)).await.unwrap(), []);
+        let dropped = lab.dump("shadow");
+        assert!(empty == dropped, "not empty:\n{}", diff(&empty, &dropped));
+    }
+    let settings = "SELECT current_setting('search_path'), current_setting('synchronous_commit'), \
+                    current_setting('session_replication_role')";
+    let row = client.query_one(settings, &[]).await.unwrap();
+    let left: [String; 3] = [row.get(0), row.get(1), row.get(2)];
+    assert_eq!(left, ["\"$user\", public", "on", "origin"]);
+}
+
+#[tokio::test]
+async fn text_of_the_source_is_one_statement() {
+    let lab = Lab::start().await;
+    let source = lab.superuser("source").await;
+    source.batch_execute("CREATE TABLE t (i int DEFAULT 1)").await.unwrap();
+    let mut catalog = lab.catalog(&source, true, &[]).await;
+    for object in &mut catalog.objects {
+        if let Entry::Table(table) = &mut object.entry {
+            let default = table.columns.first_mut().unwrap().default.as_mut().unwrap();
+            default.sql = "1); CREATE TABLE public.planted (i int".to_owned();
+        }
+    }
+    let client = lab.owner().await.unwrap();
+    let error = create_pre_data(&client, None, &catalog).await.unwrap_err();
+    assert!(matches!(error, SchemaError::Table { .. }), "{error}");
+    assert!(error.to_string().contains("multiple commands"), "{error}");
+    let planted = client.query_one("SELECT to_regclass('public.planted') IS NULL", &[]).await.unwrap();
+    assert!(planted.get::<_, bool>(0));
+}

@@ -1,0 +1,113 @@
+//! TLS: what is accepted, and that each refusal has its own words.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use scry_wire::frame::Tag;
+use scry_wire::message::{Role, Welcome};
+use support::{Authority, Cert, Platform, Sender, Settings, Worker, data, write_private};
+
+fn config(port: u16, host: &str) -> String {
+    format!(
+        "[platform]\nendpoint = \"https://{host}:{port}\"\nauth_token_file = \"{{dir}}/token\"\nca_file = \"{{dir}}/ca\"\n"
+    )
+}
+
+/// A sender that trusts `ca` and its first notice about a platform with `cert`.
+async fn notice_of(cert: Cert, alpn: &[&str]) -> (String, Sender) {
+    let ca = Authority::new();
+    let platform = Platform::start(0, Some(ca.server(cert, alpn)), Settings::default()).await;
+    let sender = Sender::start(&config(platform.port, "localhost")).await;
+    write_private(&sender.dir.path().join("ca"), &ca.pem);
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let notice = worker.notice().await;
+    assert!(!notice.message.is_empty());
+    (notice.message, sender)
+}
+
+#[tokio::test]
+async fn streams_over_tls() {
+    let ca = Authority::new();
+    let mut platform = Platform::start(0, Some(ca.server(Cert::Good, &["h2"])), Settings::default()).await;
+    let sender = Sender::start(&config(platform.port, "localhost")).await;
+    write_private(&sender.dir.path().join("ca"), &ca.pem);
+    let mut worker = Worker::greet(&sender, Role::Copy).await;
+    let mut taken = platform.welcome().await;
+    assert_eq!(taken.head.uri.scheme_str(), Some("https"));
+    worker.read::<Welcome>().await;
+    let sent = data(Tag::Rows, 1 << 20, 10_000);
+    worker.send(&sent).await;
+    assert_eq!(taken.next().await.unwrap().unwrap().into_bytes(), sent);
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told() {
+    let (words, _) = notice_of(Cert::Expired, &["h2"]).await;
+    assert!(words.contains("has expired"), "{words}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_told() {
+    let (words, _) = notice_of(Cert::WrongName, &["h2"]).await;
+    assert!(words.contains("is for another name"), "{words}");
+}
+
+#[tokio::test]
+async fn a_certificate_signed_by_itself_is_told() {
+    let (words, _) = notice_of(Cert::SelfSigned, &["h2"]).await;
+    assert!(words.contains("not trusted"), "{words}");
+}
+
+#[tokio::test]
+async fn a_server_without_http2_is_told() {
+    for alpn in [&["http/1.1"][..], &[]] {
+        let (words, _) = notice_of(Cert::Good, alpn).await;
+        assert!(words.contains("does not offer HTTP/2"), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told() {
+    let ca = Authority::new();
+    let platform = Platform::plain().await;
+    let sender = Sender::start(&config(platform.port, "localhost")).await;
+    write_private(&sender.dir.path().join("ca"), &ca.pem);
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let words = worker.notice().await.message;
+    assert!(words.contains("TLS"), "{words}");
+}
+
+#[tokio::test]
+async fn a_missing_ca_file_and_an_open_token_file_are_told() {
+    let ca = Authority::new();
+    let platform = Platform::start(0, Some(ca.server(Cert::Good, &["h2"])), Settings::default()).await;
+    let sender = Sender::start(&config(platform.port, "localhost")).await;
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let words = worker.notice().await.message;
+    assert!(words.contains("could not read CA file"), "{words}");
+
+    write_private(&sender.dir.path().join("ca"), &ca.pem);
+    let token = sender.dir.path().join("token");
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let words = worker.notice().await.message;
+    assert!(words.contains("mode 0644"), "{words}");
+}
+
+/// A renewed certificate mends it, without anyone touching the sender.
+#[tokio::test]
+async fn a_renewed_certificate_mends_it() {
+    let ca = Authority::new();
+    let port = support::free_port();
+    let platform = Platform::start(port, Some(ca.server(Cert::Expired, &["h2"])), Settings::default()).await;
+    let sender = Sender::start(&config(port, "localhost")).await;
+    write_private(&sender.dir.path().join("ca"), &ca.pem);
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    assert!(worker.notice().await.message.contains("has expired"));
+    platform.cut().await;
+    let mut platform = Platform::start(port, Some(ca.server(Cert::Good, &["h2"])), Settings::default()).await;
+    let _taken = platform.welcome().await;
+    while !worker.notice().await.message.is_empty() {}
+    worker.read::<Welcome>().await;
+}

@@ -1,0 +1,37 @@
+//! The measurements of `make bench`; each prints its figures as a table.
+//!
+//! ```text
+//!   scry_bench latency   what a source's clients notice of a job
+//!   scry_bench decode    decoding in the server beside pg_recvlogical
+//! ```
+
+mod decode;
+mod latency;
+
+use anyhow::{Result, bail};
+use scry_testkit::Lab;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let which = std::env::args().nth(1).unwrap_or_default();
+    match run(&which) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scry_bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(which: &str) -> Result<()> {
+    match which {
+        "latency" => latency::run(&Lab::new("latency")?),
+        "decode" => decode::run(&Lab::new("decode")?),
+        _ => bail!("say what to measure: latency or decode"),
+    }
+}
+
+/// A number from the environment, for short trials.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(default)
+}
