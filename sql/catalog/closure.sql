@@ -93,8 +93,9 @@ kept (oid) AS (
     UNION ALL
     SELECT r.oid
     FROM relation AS r
+    LEFT JOIN sighted AS s ON s.oid OPERATOR(pg_catalog.=) r.oid
     WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::"char"[])
-      AND ($2::boolean OR EXISTS (SELECT FROM sighted AS s WHERE s.oid OPERATOR(pg_catalog.=) r.oid))
+      AND ($2::boolean OR s.oid IS NOT NULL)
       AND NOT EXISTS (SELECT FROM blind AS b WHERE b.oid OPERATOR(pg_catalog.=) r.oid)
 ),
 -- What hangs on the kept relations.
@@ -102,11 +103,10 @@ part (classid, objid) AS (
     SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid, k.oid
     FROM pg_catalog.pg_constraint AS k
     JOIN kept ON kept.oid OPERATOR(pg_catalog.=) k.conrelid
+    LEFT JOIN pg_catalog.pg_constraint AS up ON up.oid OPERATOR(pg_catalog.=) k.conparentid
+    LEFT JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.conrelid
     WHERE k.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x,c}'::"char"[])
-       OR k.contype OPERATOR(pg_catalog.=) 'f' AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_constraint AS up
-            JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.conrelid
-            WHERE up.oid OPERATOR(pg_catalog.=) k.conparentid)
+       OR k.contype OPERATOR(pg_catalog.=) 'f' AND up_kept.oid IS NULL
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid
     FROM pg_catalog.pg_index AS i
@@ -123,11 +123,9 @@ part (classid, objid) AS (
     SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid
     FROM pg_catalog.pg_trigger AS t
     JOIN kept ON kept.oid OPERATOR(pg_catalog.=) t.tgrelid
-    WHERE NOT t.tgisinternal
-      AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_trigger AS up
-        JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.tgrelid
-        WHERE up.oid OPERATOR(pg_catalog.=) t.tgparentid AND up.tgenabled OPERATOR(pg_catalog.=) t.tgenabled)
+    LEFT JOIN pg_catalog.pg_trigger AS up ON up.oid OPERATOR(pg_catalog.=) t.tgparentid AND up.tgenabled OPERATOR(pg_catalog.=) t.tgenabled
+    LEFT JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.tgrelid
+    WHERE NOT t.tgisinternal AND up_kept.oid IS NULL
     UNION ALL
     SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_policy AS p
@@ -188,9 +186,9 @@ everything (classid, objid) AS (
     WHERE r.relkind OPERATOR(pg_catalog.=) 'S' AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_depend AS d
+        LEFT JOIN kept ON kept.oid OPERATOR(pg_catalog.=) d.refobjid
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid
-          AND d.deptype OPERATOR(pg_catalog.=) 'i'
-          AND NOT EXISTS (SELECT FROM kept WHERE kept.oid OPERATOR(pg_catalog.=) d.refobjid))
+          AND d.deptype OPERATOR(pg_catalog.=) 'i' AND kept.oid IS NULL)
 ),
 seed (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, kept.oid FROM kept
@@ -323,7 +321,8 @@ left_out (classid, objid, reason) AS (
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, b.oid, 'it reads tables that are not selected'
     FROM blind AS b
-    WHERE $2::boolean OR EXISTS (SELECT FROM sighted AS s WHERE s.oid OPERATOR(pg_catalog.=) b.oid)
+    LEFT JOIN sighted AS s ON s.oid OPERATOR(pg_catalog.=) b.oid
+    WHERE $2::boolean OR s.oid IS NOT NULL
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid,
            CASE WHEN r.relkind OPERATOR(pg_catalog.=) 'f' THEN 'foreign tables are not copied'
@@ -419,11 +418,11 @@ left_out (classid, objid, reason) AS (
       AND NOT EXISTS (SELECT FROM member AS m WHERE m.classid OPERATOR(pg_catalog.=) u.classid AND m.objid OPERATOR(pg_catalog.=) u.objid)
 )
 SELECT l.classid, l.objid,
-       CASE WHEN EXISTS (SELECT FROM seed AS s WHERE s.classid OPERATOR(pg_catalog.=) l.classid AND s.objid OPERATOR(pg_catalog.=) l.objid)
-            THEN 'selected' ELSE 'needed' END::pg_catalog.text AS standing,
+       CASE WHEN s.objid IS NOT NULL THEN 'selected' ELSE 'needed' END::pg_catalog.text AS standing,
        NULL::pg_catalog.text AS object,
        NULL::pg_catalog.text AS reason
 FROM listed AS l
+LEFT JOIN seed AS s ON s.classid OPERATOR(pg_catalog.=) l.classid AND s.objid OPERATOR(pg_catalog.=) l.objid
 UNION ALL
 SELECT o.classid, o.objid, 'left_out',
        pg_catalog.pg_describe_object(o.classid, o.objid, 0),

@@ -1,5 +1,8 @@
--- Sequences, with their owner.  last_value is null for one that was never called (or was
--- set with is_called = false); its state is not part of the definition and is not compared.
+-- Sequences, with their owner.
+--
+-- Their values are no part of it: to read one, the server locks the sequence until the end of
+-- the transaction, and thousands of them overflow its lock table.  Whoever knows values
+-- otherwise adds last_value and is_called to the entry.
 SELECT pg_catalog.jsonb_build_object(
     'oid', c.oid::bigint,
     'schema', n.nspname,
@@ -26,13 +29,10 @@ SELECT pg_catalog.jsonb_build_object(
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.objsubid OPERATOR(pg_catalog.=) 0
           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid OPERATOR(pg_catalog.>) 0
           AND d.deptype OPERATOR(pg_catalog.=) ANY ('{a,i}'::"char"[])),
-    'last_value', l.last_value,
-    'is_called', l.last_value IS NOT NULL,
     'comment', pg_catalog.obj_description(c.oid, 'pg_class')) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 JOIN pg_catalog.pg_sequence AS s ON s.seqrelid OPERATOR(pg_catalog.=) c.oid
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_sequence_last_value(c.oid::pg_catalog.regclass)) AS l (last_value)
 WHERE c.relkind OPERATOR(pg_catalog.=) 'S'
 ORDER BY n.nspname, c.relname

@@ -129,7 +129,7 @@ pub struct Sequence {
     pub cycle: bool,
     #[serde(default)]
     pub owner: Option<SequenceOwner>,
-    /// None when it was never called.
+    /// Filled in by whoever reads values; the queries do not, see `sequence.sql`.
     #[serde(default)]
     pub last_value: Option<i64>,
     #[serde(default)]

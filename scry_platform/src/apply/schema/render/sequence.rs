@@ -41,7 +41,7 @@ pub(super) fn sequence_options(sequence: &Sequence) -> String {
     )
 }
 
-/// The statement that sets its value to the source's, if it was ever called.
+/// The statement that sets its value to the source's, if the document has it.
 pub(super) fn set_value(sequence: &Sequence) -> Option<String> {
     let value = sequence.last_value?;
     let name = literal(&qualified(&sequence.schema, &sequence.name));
