@@ -1,42 +1,38 @@
-//! The way back: the platform's frames, whole and checked, for one worker.
+//! The way back: the platform's frames, checked, for one worker.
 //!
 //! ```text
 //! worker ◄── writer ◄── relay ◄── Down ◄── DATA of the answer's body
 //! ```
 //!
-//! Invariants: a frame is passed on whole or not at all, so that a refusal of
-//! our own can follow any of them; a frame that is larger than a window waits
-//! for room in a small shared budget, so that no platform can fill our memory;
-//! the way back waits for nothing of the way up.
+//! Invariants: a small frame is passed on whole or not at all, so that a
+//! refusal of our own can follow it; a large one (the ledger of a big copy)
+//! passes in pieces, so that neither a platform nor a worker that does not read
+//! can make us hold it, and its last piece only if its checksum is right; the
+//! way back waits for nothing of the way up.
 //! What it does not do: it does not judge positions. The worker refuses a
 //! confirmation beyond what it sent.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
-use scry_wire::frame::{Frame, Header};
+use scry_wire::frame::{Frame, Header, Tag};
 use scry_wire::limits::FRAME_HEADER_LEN;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Failure, FailureKind};
-use crate::scan::require_from_platform;
+use crate::scan::{Scanner, require_from_platform};
 use crate::stream::Ends;
 
-/// Frames up to this are held without asking: a stream's window.
-const SMALL_BYTES: usize = 32 << 10;
-/// Bytes of larger frames, of all connections together. Only the ledger of a
-/// large copy makes such frames.
-const LARGE_BYTES_MAX: usize = 4 << 20;
+/// Frames up to this are passed on whole.
+const SMALL_BYTES: usize = 16 << 10;
 
-/// The room that large frames share.
-#[derive(Debug, Clone)]
-pub struct LargeFrames(Arc<Semaphore>);
-
-impl Default for LargeFrames {
-    fn default() -> Self {
-        LargeFrames(Arc::new(Semaphore::new(LARGE_BYTES_MAX)))
-    }
+/// What came down: a frame, or a piece of a large one.
+#[derive(Debug)]
+pub struct Came {
+    /// The tag of the frame that begins with it, if one does.
+    pub begins: Option<Tag>,
+    /// The bytes, checked.
+    pub bytes: Bytes,
+    /// The frame goes on in the next piece.
+    pub inside: bool,
 }
 
 /// The way down of a stream.
@@ -44,8 +40,7 @@ impl Default for LargeFrames {
 pub struct Down {
     recv: RecvStream,
     buf: BytesMut,
-    room: Option<OwnedSemaphorePermit>,
-    passed_on: bool,
+    scanner: Scanner,
     ends: Ends,
 }
 
@@ -53,21 +48,15 @@ impl Down {
     /// The frames of an answer's body.
     #[must_use]
     pub fn new(recv: RecvStream, ends: Ends) -> Self {
-        Down { recv, buf: BytesMut::new(), room: None, passed_on: false, ends }
+        Down { recv, buf: BytesMut::new(), scanner: Scanner::new(require_from_platform), ends }
     }
 
-    /// The next whole frame, checked. Call it when the last one has been
-    /// written. Safe to drop at any point.
-    pub async fn next(&mut self, large: &LargeFrames) -> Result<Frame, Failure> {
-        if std::mem::take(&mut self.passed_on) {
-            self.room = None;
-        }
+    /// What comes next. Call it when the last has been written. Safe to drop
+    /// at any point.
+    pub async fn next(&mut self) -> Result<Came, Failure> {
         loop {
-            self.wait_for_room(large).await;
-            if let Some(frame) = Frame::take(&mut self.buf).map_err(|e| self.bad(&e))? {
-                require_from_platform(frame.tag()).map_err(|e| self.bad(&e))?;
-                self.passed_on = true;
-                return Ok(frame);
+            if let Some(came) = self.take().map_err(|e| self.bad(&e))? {
+                return Ok(came);
             }
             match self.recv.data().await {
                 Some(Ok(piece)) => {
@@ -82,14 +71,28 @@ impl Down {
         }
     }
 
-    async fn wait_for_room(&mut self, large: &LargeFrames) {
-        let Some(head) = self.buf.first_chunk::<FRAME_HEADER_LEN>() else { return };
-        // A bad header is told by whoever takes the frame.
-        let Ok(header) = Header::decode(head) else { return };
-        if header.frame_len() > SMALL_BYTES && self.room.is_none() {
-            let bytes = u32::try_from(header.frame_len()).unwrap_or(u32::MAX);
-            self.room = Arc::clone(&large.0).acquire_many_owned(bytes).await.ok();
+    fn take(&mut self) -> Result<Option<Came>, scry_wire::Error> {
+        if !self.scanner.at_border() {
+            return self.take_piece(None, self.scanner.left());
         }
+        let Some(head) = self.buf.first_chunk::<FRAME_HEADER_LEN>() else { return Ok(None) };
+        let header = Header::decode(head)?;
+        if header.frame_len() > SMALL_BYTES {
+            return self.take_piece(Some(header.tag), header.frame_len());
+        }
+        require_from_platform(header.tag)?;
+        let Some(frame) = Frame::take(&mut self.buf)? else { return Ok(None) };
+        Ok(Some(Came { begins: Some(frame.tag()), bytes: frame.into_bytes(), inside: false }))
+    }
+
+    /// Takes what is there of a large frame that has `left` bytes to come.
+    fn take_piece(&mut self, begins: Option<Tag>, left: usize) -> Result<Option<Came>, scry_wire::Error> {
+        if self.buf.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.buf.split_to(left.min(self.buf.len())).freeze();
+        self.scanner.feed(&bytes)?;
+        Ok(Some(Came { begins, bytes, inside: !self.scanner.at_border() }))
     }
 
     fn keep(&mut self, piece: Bytes) {
@@ -111,8 +114,3 @@ impl Down {
         Failure::new(FailureKind::Protocol, message).detail(&error.to_string())
     }
 }
-
-const _: () = assert!(
-    scry_wire::limits::FRAME_PAYLOAD_MAX + FRAME_HEADER_LEN <= LARGE_BYTES_MAX,
-    "the largest frame fits the room for large frames"
-);

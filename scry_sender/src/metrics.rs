@@ -60,9 +60,9 @@ pub fn passed_up(frames: u64, rows: u64, bytes: usize) {
     counter!(BYTES, "direction" => "up").increment(bytes as u64);
 }
 
-/// A frame went to a worker.
-pub fn passed_down(bytes: usize) {
-    counter!(FRAMES, "direction" => "down").increment(1);
+/// A frame, or a piece of one, went to a worker.
+pub fn passed_down(begins: bool, bytes: usize) {
+    counter!(FRAMES, "direction" => "down").increment(u64::from(begins));
     counter!(BYTES, "direction" => "down").increment(bytes as u64);
 }
 

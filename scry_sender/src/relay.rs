@@ -20,13 +20,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use scry_wire::frame::Frame;
+use scry_wire::frame::Tag;
 use scry_wire::message::{Message, Notice, Refuse, RefuseKind};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
-use crate::confirm::{Down, LargeFrames};
+use crate::confirm::{Came, Down};
 use crate::error::Failure;
 use crate::intake::{End, Greeted, HelloError, Writer, hang_up, read_hello, read_pieces};
 use crate::metrics;
@@ -49,8 +49,6 @@ pub struct Shared {
     pub throttle: Throttle,
     /// Memory for frames on their way up.
     pub budget: Budget,
-    /// Memory for large frames on their way down.
-    pub large: LargeFrames,
     /// Becomes true when the program stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -87,7 +85,7 @@ pub async fn serve(socket: UnixStream, shared: Arc<Shared>) {
 async fn farewell(socket: Arc<UnixStream>, refuse: &Refuse) {
     metrics::refused(refuse.kind);
     let mut writer = Writer::new(socket);
-    writer.push_last(refuse.to_frame().into());
+    writer.push(refuse.to_frame().into());
     // A peer that does not take it goes without.
     let _ = timeout(FAREWELL_MAX, writer.flush()).await;
 }
@@ -118,7 +116,8 @@ struct Relay {
     up: Option<Boxed<Result<(), Failure>>>,
     up_failed: Option<(Failure, Instant)>,
     down: Option<Down>,
-    frame: Option<Frame>,
+    came: Option<Came>,
+    refusing: bool,
     _counted: metrics::Connected,
 }
 
@@ -145,7 +144,8 @@ impl Relay {
             up: None,
             up_failed: None,
             down: None,
-            frame: None,
+            came: None,
+            refusing: false,
             _counted: metrics::Connected::new(hello.role),
             shared,
             socket,
@@ -198,10 +198,10 @@ impl Relay {
     }
 
     fn forward(&mut self) {
-        let Some(frame) = self.frame.take() else { return };
-        let bytes = frame.into_bytes();
-        metrics::passed_down(bytes.len());
-        self.writer.push_last(bytes);
+        if let Some(came) = self.came.take() {
+            metrics::passed_down(came.begins.is_some(), came.bytes.len());
+            self.writer.pass_on(came.bytes, came.inside);
+        }
     }
 
     fn start_up(&mut self) {
@@ -220,12 +220,12 @@ impl Relay {
         metrics::refused(refuse.kind);
         let (message, detail) = (&refuse.message, &refuse.detail);
         tracing::warn!(worker = self.name, message, detail, "worker refused");
-        self.writer.push_last(refuse.to_frame().into());
+        self.writer.push(refuse.to_frame().into());
     }
 
     /// Resets the stream if it is still open.
     fn drop_upstream(&mut self) {
-        (self.attempt, self.up_ready, self.up, self.down, self.frame) = (None, None, None, None, None);
+        (self.attempt, self.up_ready, self.up, self.down, self.came) = (None, None, None, None, None);
         self.up_failed = None;
     }
 
@@ -261,7 +261,7 @@ impl Relay {
                     Ok(()) => None,
                     Err(_) => Some(Event::WorkerGone),
                 },
-                frame = next_frame(&mut self.down, &self.shared.large), if idle => Some(self.came_down(frame)),
+                frame = next_frame(&mut self.down), if idle => self.came_down(frame),
             };
             if let Some(event) = seen {
                 return event;
@@ -316,15 +316,21 @@ impl Relay {
         None
     }
 
-    fn came_down(&mut self, frame: Result<Frame, Failure>) -> Event {
-        match frame {
-            Ok(frame) => {
-                let tag = frame.tag();
-                self.frame = Some(frame);
-                Event::Frame(tag)
+    fn came_down(&mut self, came: Result<Came, Failure>) -> Option<Event> {
+        match came {
+            Ok(came) => {
+                // The session judges a frame by its first piece; a refusal, which
+                // it always allows and which ends it, by its last.
+                self.refusing = came.begins == Some(Tag::Refuse) || (self.refusing && came.begins.is_none());
+                let tag = if self.refusing { (!came.inside).then_some(Tag::Refuse) } else { came.begins };
+                self.came = Some(came);
+                if tag.is_none() {
+                    self.forward();
+                }
+                tag.map(Event::Frame)
             }
-            Err(_) if self.gone_by.is_some() => Event::WorkerGone,
-            Err(failure) => Event::Failed(failure),
+            Err(_) if self.gone_by.is_some() => Some(Event::WorkerGone),
+            Err(failure) => Some(Event::Failed(failure)),
         }
     }
 }
@@ -337,9 +343,9 @@ async fn optional<T>(future: &mut Option<Boxed<T>>) -> T {
     }
 }
 
-async fn next_frame(down: &mut Option<Down>, large: &LargeFrames) -> Result<Frame, Failure> {
+async fn next_frame(down: &mut Option<Down>) -> Result<Came, Failure> {
     match down {
-        Some(down) => down.next(large).await,
+        Some(down) => down.next().await,
         None => pending().await,
     }
 }

@@ -1,12 +1,12 @@
 //! Checks the frames that pass by, without holding them.
 //!
-//! Role: a cursor over a worker's bytes. It is fed the pieces in which they
+//! Role: a cursor over a peer's bytes. It is fed the pieces in which they
 //! were read and checks each header as soon as it is complete (length, tag,
 //! flags, direction) and each checksum at the frame's last byte.
-//! Flow: `intake::reader` feeds a piece, and only a piece that passed goes on.
+//! Flow: `intake::reader` (and `confirm`, for large frames) feeds a piece, and
+//! only a piece that passed goes on.
 //! Invariants: the last byte of a frame with a bad checksum is never passed on,
-//! so the platform can't complete it; memory is one header, whatever a frame's
-//! length is.
+//! so nobody can complete it; memory is one header, whatever a frame's length is.
 //! What it does not do: it does not look into payloads.
 
 use scry_wire::Error;
@@ -28,19 +28,20 @@ pub struct Scanned {
 /// Where in the run of frames the next byte stands.
 #[derive(Debug)]
 pub struct Scanner {
+    require: fn(Tag) -> Result<(), Error>,
     head: [u8; FRAME_HEADER_LEN],
     head_len: usize,
     left: usize,
     crc: u32,
 }
 
-impl Default for Scanner {
-    fn default() -> Self {
-        Scanner { head: [0; FRAME_HEADER_LEN], head_len: 0, left: 0, crc: 0 }
-    }
-}
-
 impl Scanner {
+    /// For frames that `require` accepts, as [`require_from_worker`].
+    #[must_use]
+    pub fn new(require: fn(Tag) -> Result<(), Error>) -> Self {
+        Scanner { require, head: [0; FRAME_HEADER_LEN], head_len: 0, left: 0, crc: 0 }
+    }
+
     /// Checks the next piece.
     pub fn feed(&mut self, mut piece: &[u8]) -> Result<Scanned, Error> {
         let mut scanned = Scanned::default();
@@ -60,6 +61,12 @@ impl Scanner {
         self.head_len == 0
     }
 
+    /// How many bytes the frame that was begun still has; the header apart.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
     fn feed_header<'a>(&mut self, piece: &'a [u8], scanned: &mut Scanned) -> Result<&'a [u8], Error> {
         let room = self.head.get_mut(self.head_len..).unwrap_or_default();
         let (taken, rest) = piece.split_at(room.len().min(piece.len()));
@@ -69,7 +76,7 @@ impl Scanner {
         self.head_len += taken.len();
         if self.head_len == FRAME_HEADER_LEN {
             let header = Header::decode(&self.head)?;
-            require_from_worker(header.tag)?;
+            (self.require)(header.tag)?;
             scanned.frames += 1;
             // A row has at least a byte; a larger count would stall the throttle.
             scanned.rows += u64::from(header.rows).min(header.len as u64);
@@ -103,7 +110,7 @@ impl Scanner {
 }
 
 /// Frames that a worker may send after its hello.
-fn require_from_worker(tag: Tag) -> Result<(), Error> {
+pub fn require_from_worker(tag: Tag) -> Result<(), Error> {
     match tag {
         Tag::Batch | Tag::Rows | Tag::ChunkStart | Tag::ChunkEnd | Tag::Catalog | Tag::CopyFinish => Ok(()),
         _ => Err(Error::Unexpected { tag: tag.as_char(), expected: "a frame that a worker sends" }),
@@ -143,7 +150,7 @@ mod tests {
         run.extend(frame(Tag::CopyFinish, b"", 0));
         run.extend(frame(Tag::Rows, &[7; 300], 40));
         for size in 1..run.len() {
-            let (mut scanner, mut rows, mut frames) = (Scanner::default(), 0, 0);
+            let (mut scanner, mut rows, mut frames) = (Scanner::new(require_from_worker), 0, 0);
             for piece in run.chunks(size) {
                 let scanned = scanner.feed(piece).unwrap();
                 rows += scanned.rows;
@@ -160,7 +167,7 @@ mod tests {
         for i in 0..run.len() * 8 {
             let mut bad = run.clone();
             bad[i / 8] ^= 1 << (i % 8);
-            let mut scanner = Scanner::default();
+            let mut scanner = Scanner::new(require_from_worker);
             let got = scanner.feed(&bad);
             // A larger length makes the scanner wait: not complete is right too.
             assert!(got.is_err() || !scanner.at_border(), "bit {i} went through");
@@ -170,7 +177,7 @@ mod tests {
     #[test]
     fn rejects_frames_of_the_other_direction() {
         for tag in [Tag::Confirm, Tag::Welcome, Tag::Hello, Tag::Refuse] {
-            let err = Scanner::default().feed(&frame(tag, b"", 0)).unwrap_err();
+            let err = Scanner::new(require_from_worker).feed(&frame(tag, b"", 0)).unwrap_err();
             assert!(matches!(err, Error::Unexpected { .. }));
         }
         assert!(require_from_platform(Tag::Batch).is_err());
@@ -179,7 +186,7 @@ mod tests {
 
     #[test]
     fn rows_are_bounded_by_bytes() {
-        let scanned = Scanner::default().feed(&frame(Tag::Rows, &[0; 10], u32::MAX)).unwrap();
+        let scanned = Scanner::new(require_from_worker).feed(&frame(Tag::Rows, &[0; 10], u32::MAX)).unwrap();
         assert_eq!(scanned.rows, 10);
     }
 }

@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::{Config, PlatformConfig};
-use crate::confirm::LargeFrames;
 use crate::intake::Listener;
 use crate::metrics;
 use crate::queue::Budget;
@@ -97,7 +96,6 @@ impl Running {
             pool: Pool::new(platform_seen, limits.copy_connections),
             throttle: Throttle::new(&config.rate_limit),
             budget: Budget::new(limits.queue_bytes, limits.max_connections, limits.connection_queue_bytes),
-            large: LargeFrames::default(),
             stop,
         });
         Running { file: file.to_owned(), config, platform, shared }

@@ -44,6 +44,30 @@ async fn passes_frames_both_ways() {
 }
 
 #[tokio::test]
+async fn large_frames_come_down_whole_to_many_workers() {
+    let mut platform = Platform::plain().await;
+    let sender = Sender::start(&config(&platform.http())).await;
+    let mut pairs = Vec::new();
+    for _ in 0..8 {
+        let mut worker = Worker::greet(&sender, Role::Lead).await;
+        let mut taken = platform.welcome().await;
+        worker.read::<Welcome>().await;
+        for _ in 0..3 {
+            taken.send_frame(&data(Tag::CatalogApplied, 1 << 20, 0)).await;
+        }
+        taken.send_frame(&confirm(7)).await;
+        pairs.push((worker, taken));
+    }
+    for (worker, _taken) in &mut pairs {
+        for _ in 0..3 {
+            assert_eq!(worker.next().await.unwrap().into_bytes(), data(Tag::CatalogApplied, 1 << 20, 0));
+        }
+        worker.read::<Confirm>().await;
+    }
+    assert!(sender.peak_memory() < 64 << 20);
+}
+
+#[tokio::test]
 async fn what_a_worker_sent_before_it_left_still_arrives() {
     let mut platform = Platform::plain().await;
     let sender = Sender::start(&config(&platform.http())).await;

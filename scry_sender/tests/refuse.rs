@@ -10,7 +10,7 @@ use std::time::Duration;
 use scry_wire::frame::{FLAG_CONTINUED, Tag, frame};
 use scry_wire::limits::FRAME_HEADER_LEN;
 use scry_wire::message::{Message, Refuse, RefuseKind, Role, Welcome};
-use support::{Platform, Sender, Taken, Worker, batch, confirm, hello, soon};
+use support::{Platform, Sender, Taken, Worker, batch, confirm, data, hello, soon};
 
 fn config(url: &str) -> String {
     format!("[platform]\nendpoint = \"{url}\"\nauth_token_file = \"{{dir}}/token\"\n")
@@ -32,6 +32,24 @@ async fn a_token_that_is_refused_is_told() {
     assert_eq!(refuse.detail, "unknown token");
     assert!(refuse.hint.contains("auth_token_file"));
     assert_eq!(answered(403, "").await.kind, RefuseKind::Auth);
+}
+
+#[tokio::test]
+async fn a_refusal_behind_a_status_is_told_in_the_platforms_words() {
+    let mut platform = Platform::plain().await;
+    let sender = Sender::start(&config(&platform.http())).await;
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let own = Refuse {
+        kind: RefuseKind::Auth,
+        retry: false,
+        message: "token does not match".into(),
+        detail: String::new(),
+        hint: "look at --auth-token-file".into(),
+    };
+    platform.take().await.reject_with(401, &own);
+    let refuse = worker.refused().await;
+    assert_eq!((refuse.kind, refuse.retry), (RefuseKind::Auth, true));
+    assert_eq!((refuse.detail, refuse.hint), (own.message, own.hint));
 }
 
 #[tokio::test]
@@ -74,6 +92,13 @@ async fn the_platforms_own_refusal_is_passed_on() {
     };
     taken.send_frame(&refuse.to_frame()).await;
     assert_eq!(worker.refused().await, refuse);
+
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let mut taken = platform.welcome().await;
+    worker.read::<Welcome>().await;
+    let long = Refuse { message: "m".repeat(50_000), detail: "d".repeat(60_000), ..refuse };
+    taken.send_frame(&long.to_frame()).await;
+    assert_eq!(worker.refused().await, long);
 }
 
 #[tokio::test]
@@ -96,6 +121,17 @@ async fn a_broken_platform_is_refused() {
     worker.read::<Welcome>().await;
     taken.send_bytes(&flipped).await;
     assert_eq!(worker.refused().await.kind, RefuseKind::Protocol);
+
+    // A large frame passes in pieces; a bad one is never completed.
+    let mut worker = Worker::greet(&sender, Role::Lead).await;
+    let mut taken = platform.welcome().await;
+    worker.read::<Welcome>().await;
+    let mut large = data(Tag::CatalogApplied, 500_000, 0);
+    *large.last_mut().unwrap() ^= 1;
+    taken.send_bytes(&large).await;
+    let mut got = Vec::new();
+    soon("end", tokio::io::AsyncReadExt::read_to_end(&mut worker.socket, &mut got)).await.unwrap();
+    assert!(got.len() < large.len());
 }
 
 /// A worker that goes on while others misbehave.

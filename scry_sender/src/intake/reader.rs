@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::queue::{Lane, PIECE_BYTES, Piece, Room};
-use crate::scan::Scanner;
+use crate::scan::{Scanner, require_from_worker};
 
 /// Reads of at most this are copied out, so that the read buffer serves again;
 /// larger ones take their buffer along.
@@ -42,7 +42,7 @@ pub async fn read_pieces(
     lane: &Lane,
     queue: &mpsc::Sender<Piece>,
 ) -> End {
-    let mut scanner = Scanner::default();
+    let mut scanner = Scanner::new(require_from_worker);
     if !rest.is_empty() {
         let room = lane.room().await;
         if let Err(end) = pass_on(&mut scanner, rest.freeze(), room, queue).await {

@@ -1,8 +1,8 @@
-//! Writes frames to a worker, whole frames only.
+//! Writes frames to a worker.
 //!
-//! Invariants: bytes wait here until the worker takes them; a frame that was
-//! begun is ended before the next; at most one frame of the platform and a few
-//! of our own wait. Safe to drop at any point.
+//! Invariants: bytes wait here until the worker takes them; a frame of our own
+//! never stands inside one of the platform's; at most one piece of the platform
+//! and a few frames of our own wait. Safe to drop at any point.
 
 use std::io;
 use std::sync::Arc;
@@ -19,28 +19,30 @@ const WAITING_MAX: usize = 8;
 pub struct Writer {
     socket: Arc<UnixStream>,
     waiting: VecDeque<Bytes>,
+    inside: bool,
 }
 
 impl Writer {
     /// A writer to this socket.
     #[must_use]
     pub fn new(socket: Arc<UnixStream>) -> Self {
-        Writer { socket, waiting: VecDeque::new() }
+        Writer { socket, waiting: VecDeque::new(), inside: false }
     }
 
-    /// Lets a frame wait for [`Writer::flush`]. Without room the frame is
-    /// dropped and `false` returned: a worker that reads nothing needs no notices.
-    pub fn push(&mut self, frame: Bytes) -> bool {
-        let room = self.waiting.len() < WAITING_MAX;
-        if room {
+    /// Lets a frame of our own wait for [`Writer::flush`]. Without room it is
+    /// dropped: a worker that reads nothing needs no notices. Inside a frame of
+    /// the platform it is dropped too; the worker sees that frame cut off.
+    pub fn push(&mut self, frame: Bytes) {
+        if !self.inside && self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(frame);
         }
-        room
     }
 
-    /// Lets a last frame wait, room or not: nothing follows it.
-    pub fn push_last(&mut self, frame: Bytes) {
-        self.waiting.push_back(frame);
+    /// Lets a piece of the platform wait; `inside` tells that its last frame
+    /// goes on in the next piece. Call it when nothing waits.
+    pub fn pass_on(&mut self, piece: Bytes, inside: bool) {
+        self.inside = inside;
+        self.waiting.push_back(piece);
     }
 
     /// Whether nothing waits.

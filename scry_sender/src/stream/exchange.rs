@@ -17,10 +17,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use scry_wire::frame::Frame;
+use scry_wire::message::{Message, Refuse};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -29,7 +31,7 @@ use super::credentials::authorization;
 use super::pool::{Class, Place, Pool};
 use crate::config::{Endpoint, PlatformConfig};
 use crate::confirm::Down;
-use crate::error::{DETAIL_BYTES_MAX, Failure, FailureKind};
+use crate::error::{DETAIL_BYTES_MAX, Failure, FailureKind, readable};
 use crate::metrics;
 use crate::queue::Piece;
 use crate::throttle::Gate;
@@ -97,7 +99,8 @@ impl Exchange {
             return Ok(Exchange { up, down: Down::new(body, ends) });
         }
         let words = first_bytes(body).await;
-        Err(refusal(head.status, &head.headers, &words, &ends.endpoint))
+        let failure = refusal(head.status, &head.headers, &words, &ends.endpoint);
+        Err(if kind == CONTENT_TYPE_FRAMES.as_bytes() { in_its_words(failure, &words) } else { failure })
     }
 }
 
@@ -154,6 +157,15 @@ fn refusal(status: StatusCode, headers: &HeaderMap, words: &[u8], endpoint: &End
         .hint(hint);
     failure.retry_after = text(RETRY_AFTER).parse().ok().map(Duration::from_secs);
     failure
+}
+
+/// The platform's own refusal, where the answer's body is one.
+fn in_its_words(failure: Failure, words: &[u8]) -> Failure {
+    let frame = Frame::take(&mut BytesMut::from(words)).ok().flatten();
+    let Some(refuse) = frame.and_then(|f| Refuse::from_frame(&f).ok()) else { return failure };
+    let detail = [refuse.message, refuse.detail].join(" ");
+    let hint = if refuse.hint.is_empty() { failure.hint.clone() } else { readable(refuse.hint.as_bytes()) };
+    failure.detail(&detail).hint(hint)
 }
 
 async fn first_bytes(mut body: RecvStream) -> Vec<u8> {

@@ -466,6 +466,17 @@ impl Taken {
         send.send_data(Bytes::copy_from_slice(words.as_bytes()), true).unwrap();
     }
 
+    /// Answers with another status and a refusal of its own.
+    pub fn reject_with(mut self, status: u16, refuse: &Refuse) {
+        let response = Response::builder()
+            .status(status)
+            .header("content-type", "application/x-scry-frames")
+            .body(())
+            .unwrap();
+        let mut send = self.respond.send_response(response, false).unwrap();
+        send.send_data(refuse.to_frame().into(), true).unwrap();
+    }
+
     pub fn reset(mut self) {
         match &mut self.send {
             Some(send) => send.send_reset(h2::Reason::INTERNAL_ERROR),
