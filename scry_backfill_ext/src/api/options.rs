@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::names::{self, TablePattern};
 use super::refusal::{Refusal, literal};
-use crate::pg::shared::SNAPSHOT_WORKERS_MAX;
 
 /// What to do with tables whose rows cannot be identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,17 +27,15 @@ pub struct JobOptions {
     pub include: Vec<TablePattern>,
     /// No table that fits one of these.
     pub exclude: Vec<TablePattern>,
-    /// Snapshot workers, in place of the setting.
-    pub snapshot_workers: Option<usize>,
-    /// Row changes in a batch, in place of the setting.
-    pub batch_size: Option<u32>,
 }
 
 /// The options there are.
-const NAMES: [&str; 5] = ["keyless", "include", "exclude", "snapshot_workers", "batch_size"];
+const NAMES: [&str; 3] = ["keyless", "include", "exclude"];
 
 /// Names of the public product that are settings of the server here.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
+    ("snapshot_workers", "snapshot_workers"),
+    ("batch_size", "batch_size"),
     ("max_rows_per_second", "max_rows_per_second"),
     ("rows_per_second", "max_rows_per_second"),
     ("max_bytes_per_second", "max_bytes_per_second"),
@@ -62,20 +59,10 @@ impl JobOptions {
                 "keyless" => options.keyless = keyless(value)?,
                 "include" => options.include = patterns("include", value)?,
                 "exclude" => options.exclude = patterns("exclude", value)?,
-                "snapshot_workers" => {
-                    let most = u64::try_from(SNAPSHOT_WORKERS_MAX).unwrap_or(1);
-                    options.snapshot_workers = usize::try_from(number(name, value, most)?).ok();
-                }
-                "batch_size" => options.batch_size = u32::try_from(number(name, value, 1_000_000)?).ok(),
                 _ => return Err(unknown(name)),
             }
         }
         Ok(options)
-    }
-
-    /// From the table `job`: what does not fit is passed over, it was checked when it was stored.
-    pub fn from_stored(json: &Value) -> JobOptions {
-        JobOptions::from_json(json).unwrap_or_default()
     }
 }
 
@@ -115,13 +102,6 @@ fn patterns(name: &str, value: &Value) -> Result<Vec<TablePattern>, Refusal> {
     Ok(patterns)
 }
 
-fn number(name: &str, value: &Value, most: u64) -> Result<u64, Refusal> {
-    value
-        .as_u64()
-        .filter(|number| (1..=most).contains(number))
-        .ok_or_else(|| Refusal::invalid(format!("option \"{name}\" must be a number from 1 to {most}")))
-}
-
 fn unknown(name: &str) -> Refusal {
     if let Some((_, setting)) = SETTINGS.iter().find(|(known, _)| *known == name) {
         return Refusal::invalid(format!("\"{name}\" is a setting of the server, not an option of a job"))
@@ -143,11 +123,9 @@ mod tests {
 
     #[test]
     fn reads_options() {
-        let options =
-            JobOptions::from_json(&json!({"keyless": "skip", "exclude": ["audit_*"], "batch_size": 10}))
-                .unwrap();
+        let options = JobOptions::from_json(&json!({"keyless": "skip", "exclude": ["audit_*"]})).unwrap();
         assert_eq!(options.keyless, Keyless::Skip);
-        assert_eq!((options.exclude.len(), options.batch_size), (1, Some(10)));
+        assert_eq!(options.exclude.len(), 1);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use pgrx::iter::TableIterator;
+use pgrx::pg_sys::Oid;
 use pgrx::{name, pg_extern};
 use scry_wire::Lsn;
 
 use crate::guc::{self, SenderKind};
 use crate::pg::{server, shared};
+use crate::snapshot::plan;
 use crate::worker::shmem::{self, JobRef};
 
 /// The jobs of this database that have a place in shared memory.
@@ -80,6 +82,45 @@ fn live_jobs() -> TableIterator<
     }))
 }
 
+/// The copies that are under way in this database, a row a table.
+#[pg_extern(sql = false)]
+fn live_copies() -> TableIterator<
+    'static,
+    (
+        name!(job, String),
+        name!(relid, Oid),
+        name!(chunks, i64),
+        name!(chunks_done, i64),
+        name!(blocks, i64),
+        name!(rows, i64),
+        name!(bytes, i64),
+        name!(started_at_us, i64),
+    ),
+> {
+    if !shared::available() {
+        return TableIterator::empty();
+    }
+    let database = server::database();
+    let big = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut rows = Vec::new();
+    for job in JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database) {
+        let name = job.name();
+        for table in plan::progress(job) {
+            rows.push((
+                name.clone(),
+                Oid::from(table.relid),
+                i64::from(table.chunks),
+                i64::from(table.done_chunks),
+                i64::from(table.blocks),
+                big(table.rows),
+                big(table.bytes),
+                table.started_at,
+            ));
+        }
+    }
+    TableIterator::new(rows)
+}
+
 /// The sender, one row.
 #[pg_extern(sql = false)]
 fn live_sender() -> TableIterator<
@@ -136,15 +177,10 @@ fn recent_events() -> TableIterator<
     TableIterator::new(
         events.into_iter().filter(move |event| event.database == 0 || event.database == database).map(
             |event| {
-                let level = match event.level {
-                    b'e' => "error",
-                    b'w' => "warning",
-                    _ => "info",
-                };
                 (
                     event.at,
                     event.job.as_str().to_owned(),
-                    level.to_owned(),
+                    event.level_name().to_owned(),
                     event.message.as_str().to_owned(),
                     event.hint.as_str().to_owned(),
                 )

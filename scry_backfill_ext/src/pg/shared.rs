@@ -204,6 +204,17 @@ pub struct Event {
     pub hint: Text<256>,
 }
 
+impl Event {
+    /// As the view shows its level.
+    pub fn level_name(&self) -> &'static str {
+        match self.level {
+            b'e' => "error",
+            b'w' => "warning",
+            _ => "info",
+        }
+    }
+}
+
 /// The texts, behind one lock.
 pub struct Texts {
     /// One a job.

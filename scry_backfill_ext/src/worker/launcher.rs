@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::log;
@@ -37,6 +37,8 @@ const BACKOFF_FIRST_S: u64 = 1;
 const BACKOFF_LAST_S: u64 = 60;
 /// Delay before the next try when no background worker slot was free.
 const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
+/// Events are stored this often.
+const STORE_EVENTS_AFTER: Duration = Duration::from_secs(10);
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
 
@@ -78,6 +80,9 @@ struct Launcher {
     sender: SenderChild,
     /// No worker is started before (`TimestampTz`).
     no_slot_until: i64,
+    /// Number of the last event that scouts were sent for, and when.
+    stored_events: u64,
+    last_storing: Instant,
 }
 
 impl Launcher {
@@ -95,12 +100,15 @@ impl Launcher {
             adopted,
             sender: SenderChild::new(),
             no_slot_until: 0,
+            stored_events: 0,
+            last_storing: Instant::now(),
         }
     }
 
     /// Does what is to be done now; returns how long to sleep.
     fn step(&mut self) -> Duration {
         self.collect_scans();
+        self.have_events_stored();
         let mut sleep = self.send_scout();
         for job in JobRef::in_use() {
             sleep = sleep.min(self.tend(job));
@@ -121,6 +129,25 @@ impl Launcher {
             if database != 0 && !self.scans.contains(&database) {
                 // Somebody waits for this one: before those of a scan of all.
                 self.scans.push_front(database);
+            }
+        }
+    }
+
+    /// Sends scouts to where events have happened; not for each, there may be many.
+    fn have_events_stored(&mut self) {
+        if self.last_storing.elapsed() < STORE_EVENTS_AFTER {
+            return;
+        }
+        self.last_storing = Instant::now();
+        let last_event = shared::read_texts(|texts| texts.last_event);
+        if last_event == self.stored_events {
+            return;
+        }
+        self.stored_events = last_event;
+        for job in JobRef::in_use() {
+            let database = job.live().database.load(Relaxed);
+            if !self.scans.contains(&database) {
+                self.scans.push_back(database);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The scout: a short worker that reads the jobs of one database and takes a
-//! place in shared memory for each that is wanted.
+//! place in shared memory for each that is wanted. It also stores the events
+//! of the database.
 //!
 //! It passes over jobs that a transaction is changing (it holds the job's
 //! advisory lock): that transaction asks for another scan when it ends. A
@@ -21,6 +22,9 @@ use crate::pg::{latch, server, shared};
 
 /// How long to wait before a job that is being changed is looked at again.
 const PASSED_OVER_RETRY: Duration = Duration::from_secs(2);
+
+/// Events that the table keeps.
+const EVENTS_KEPT: i64 = 10_000;
 
 /// A row of the table `job`.
 struct JobRow {
@@ -60,6 +64,7 @@ fn scan(database: u32) -> Result<bool, spi::Error> {
     if exists != Some(true) {
         return Ok(false);
     }
+    store_events(database)?;
     let mut passed_over = false;
     for name in wanted_jobs()? {
         if !job::try_lock(&name)? {
@@ -139,6 +144,40 @@ fn take_place(database: u32, row: &JobRow) {
     }
     job.set_desired(row.desired);
     latch::wake(&live.stream);
+}
+
+/// Moves the events of this database and of the server from the ring, where a
+/// restart loses them, into the table; keeps the newest [`EVENTS_KEPT`] there.
+fn store_events(database: u32) -> Result<(), spi::Error> {
+    let mut stored = false;
+    for event in super::shmem::events_after(0) {
+        if event.database != 0 && event.database != database {
+            continue;
+        }
+        let level = event.level_name();
+        Spi::run_with_args(
+            "INSERT INTO scry_backfill.event_log (at, job, level, message, hint) \
+             SELECT e.at, $2, $3, $4, $5 \
+             FROM (SELECT to_timestamp(946684800 + $1::float8 / 1000000) AS at) AS e \
+             WHERE NOT EXISTS (SELECT FROM scry_backfill.event_log AS l \
+                 WHERE l.at = e.at AND l.job = $2 AND l.message = $4)",
+            &[
+                DatumWithOid::from(event.at),
+                DatumWithOid::from(event.job.as_str()),
+                DatumWithOid::from(level),
+                DatumWithOid::from(event.message.as_str()),
+                DatumWithOid::from(event.hint.as_str()),
+            ],
+        )?;
+        stored = true;
+    }
+    if stored {
+        Spi::run_with_args(
+            "DELETE FROM scry_backfill.event_log WHERE id <= (SELECT max(id) FROM scry_backfill.event_log) - $1",
+            &[DatumWithOid::from(EVENTS_KEPT)],
+        )?;
+    }
+    Ok(())
 }
 
 fn stop_copied(database: u32, row: &JobRow) -> Result<(), spi::Error> {

@@ -54,6 +54,14 @@ RETURNS TABLE (
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
 AS 'MODULE_PATHNAME', 'live_jobs_wrapper';
 
+CREATE FUNCTION scry_backfill.live_copies()
+RETURNS TABLE (
+    job pg_catalog.text, relid pg_catalog.oid,
+    chunks pg_catalog.int8, chunks_done pg_catalog.int8, blocks pg_catalog.int8,
+    rows pg_catalog.int8, bytes pg_catalog.int8, started_at_us pg_catalog.int8)
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 100
+AS 'MODULE_PATHNAME', 'live_copies_wrapper';
+
 CREATE FUNCTION scry_backfill.live_sender()
 RETURNS TABLE (
     sender pg_catalog.text, message pg_catalog.text, hint pg_catalog.text,
@@ -69,5 +77,5 @@ LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 100
 AS 'MODULE_PATHNAME', 'recent_events_wrapper';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scry_backfill FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION scry_backfill.live_jobs(), scry_backfill.live_sender(), scry_backfill.recent_events()
-    TO pg_monitor;
+GRANT EXECUTE ON FUNCTION scry_backfill.live_jobs(), scry_backfill.live_copies(), scry_backfill.live_sender(),
+    scry_backfill.recent_events() TO pg_monitor;

@@ -98,16 +98,45 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS b ON l.state OPERATOR(pg_catalog.=) 'creating_slot';
 
--- One row a table that is or was copied in this round.
+-- One row a table that is or was copied in this round; the largest tables
+-- have the most chunks. seconds_left goes by the table's own rate so far.
 CREATE VIEW scry_backfill.progress AS
 SELECT
     jt.job,
     jt.schema_name,
     jt.table_name,
-    jt.state,
-    jt.rows,
-    CASE jt.state WHEN 'copied' THEN 100 ELSE 0 END::pg_catalog.float8 AS percent
+    s.state,
+    c.chunks,
+    c.chunks_done,
+    c.blocks,
+    COALESCE(c.rows, jt.rows) AS rows,
+    c.bytes,
+    CASE s.state
+        WHEN 'copied' THEN 100
+        ELSE COALESCE(pg_catalog.round(100 OPERATOR(pg_catalog.*) c.chunks_done::pg_catalog.numeric
+            OPERATOR(pg_catalog./) NULLIF(c.chunks, 0), 1), 0)
+    END AS percent,
+    CASE WHEN s.state OPERATOR(pg_catalog.=) 'copying' AND c.chunks_done OPERATOR(pg_catalog.>) 0 THEN
+        pg_catalog.round((c.chunks OPERATOR(pg_catalog.-) c.chunks_done)::pg_catalog.numeric
+            OPERATOR(pg_catalog.*) EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) s.started_at)
+            OPERATOR(pg_catalog./) c.chunks_done, 1)
+    END AS seconds_left,
+    s.started_at
 FROM scry_backfill.job_table AS jt
+LEFT JOIN scry_backfill.live_copies() AS c
+    ON c.job OPERATOR(pg_catalog.=) jt.job AND c.relid OPERATOR(pg_catalog.=) jt.relid
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'copied'
+            WHEN c.chunks OPERATOR(pg_catalog.=) c.chunks_done THEN 'copied'
+            WHEN c.started_at_us OPERATOR(pg_catalog.<>) 0 THEN 'copying'
+            ELSE 'waiting'
+        END AS state,
+        CASE WHEN c.started_at_us OPERATOR(pg_catalog.<>) 0 THEN
+            pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (c.started_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000))
+        END AS started_at
+) AS s
 ORDER BY jt.job, jt.schema_name, jt.table_name;
 
 -- One row a table of a job.
