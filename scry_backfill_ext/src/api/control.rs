@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::Spi;
 use pgrx::{PgSqlErrorCode, pg_extern};
 
 use super::job::{self, Job};
@@ -11,7 +13,7 @@ use crate::pg::privileged::as_superuser;
 use crate::pg::shared::JobLive;
 use crate::pg::{latch, peer, shared, slot_drop, xact};
 use crate::worker::launcher::has_workers;
-use crate::worker::shmem::{Desired, JobRef, Level, State};
+use crate::worker::shmem::{Desired, JobRef, State};
 
 /// How long the workers may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,8 +46,7 @@ fn try_stop(name: &str, drop_slot: bool) -> Result<(), Refusal> {
     if drop_slot && !job.slot_name.is_empty() {
         slot_drop::drop_slot(&job.slot_name);
     }
-    note(&job, "the job was stopped");
-    Ok(())
+    note(&job, "the job was stopped")
 }
 
 fn try_pause(name: &str) -> Result<(), Refusal> {
@@ -59,8 +60,7 @@ fn try_pause(name: &str) -> Result<(), Refusal> {
     }
     end_workers(&job, Desired::Pause)?;
     job.set_desired("pause")?;
-    note(&job, "the job was paused; its slot keeps WAL until it goes on");
-    Ok(())
+    note(&job, "the job was paused; its slot keeps WAL until it goes on")
 }
 
 fn try_resume(name: &str) -> Result<(), Refusal> {
@@ -72,8 +72,7 @@ fn try_resume(name: &str) -> Result<(), Refusal> {
         "stop" => Err(is_stopped(name)),
         _ => {
             job.set_desired("run")?;
-            note(&job, "the job goes on");
-            Ok(())
+            note(&job, "the job goes on")
         }
     }
 }
@@ -95,10 +94,13 @@ fn is_finished(name: &str) -> Refusal {
         .detail("It copied its tables once and does not follow them.")
 }
 
-fn note(job: &Job, message: &str) {
-    if shared::available() {
-        crate::worker::shmem::add_event(crate::pg::server::database(), &job.name, Level::Info, message, "");
-    }
+/// Stores an event; not in the ring, so that a rollback takes it back too.
+fn note(job: &Job, message: &str) -> Result<(), Refusal> {
+    Spi::run_with_args(
+        "INSERT INTO scry_backfill.event_log (at, job, level, message) VALUES (clock_timestamp(), $1, 'info', $2)",
+        &[DatumWithOid::from(job.name.as_str()), DatumWithOid::from(message)],
+    )?;
+    Ok(())
 }
 
 /// Makes the job's workers end, and waits until they have.

@@ -94,6 +94,11 @@ impl TablePattern {
         }
     }
 
+    /// As the user wrote it, in double quotes for a message if it has none.
+    pub fn quoted(&self) -> String {
+        if self.text.contains('"') { self.text.clone() } else { format!("\"{}\"", self.text) }
+    }
+
     /// `*` alone: all tables of the database.
     pub fn is_everything(&self) -> bool {
         self.table.is_all() && self.schema.as_ref().is_none_or(Pattern::is_all)
@@ -210,6 +215,9 @@ impl Reader {
                 pieces.push(piece);
                 self.at += 1;
             }
+        }
+        if pieces.is_empty() && quoted {
+            return Err(syntax("a name in double quotes is empty"));
         }
         if pieces.is_empty() {
             let found = self.peek().map_or("the end".to_owned(), |c| format!("\"{c}\""));

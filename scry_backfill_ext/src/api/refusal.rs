@@ -52,6 +52,11 @@ impl Refusal {
         self
     }
 
+    /// The message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Message and detail on one line.
     pub fn finding(&self) -> String {
         if self.detail.is_empty() {

@@ -44,7 +44,9 @@ pub struct Relation {
 impl Relation {
     /// `schema.name`, quoted where SQL needs it.
     pub fn quoted(&self) -> String {
-        spi::quote_qualified_identifier(&self.schema, &self.name)
+        // Every session calls its own temporary schema so.
+        let schema = if self.persistence == 't' { "pg_temp" } else { &self.schema };
+        spi::quote_qualified_identifier(schema, &self.name)
     }
 
     /// Whether updates and deletes can be told apart row by row.
@@ -225,7 +227,7 @@ impl Catalog {
     fn unknown(&self, pattern: &TablePattern, schema: Option<&str>, name: &str) -> Refusal {
         let refusal = Refusal::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            format!("table \"{}\" does not exist", pattern.text.trim()),
+            format!("table {} does not exist", pattern.quoted()),
         );
         let user = self.relations.values().filter(|relation| !relation.system && relation.may_use_schema);
         let elsewhere: Vec<String> =
@@ -312,6 +314,7 @@ fn select_glob(
     selection: &mut Selection,
     roots: &mut BTreeSet<u32>,
 ) {
+    let mut forbidden: Vec<(u32, Refusal)> = Vec::new();
     for relation in catalog.relations.values() {
         if relation.system || relation.persistence == 't' || !Catalog::fits(caller, pattern, relation) {
             continue;
@@ -324,11 +327,16 @@ fn select_glob(
         } else if let Some(extension) = &relation.extension {
             selection.left_out.push((relation.quoted(), format!("it belongs to extension {extension}")));
         } else if let Some(refusal) = relation.forbidden() {
-            selection.refused.push(refusal);
+            forbidden.push((relation.oid, refusal));
         } else {
             roots.insert(relation.oid);
         }
     }
+    // Who may read a parent may read its children through it.
+    let below: BTreeSet<u32> = roots.iter().flat_map(|root| catalog.family(*root)).collect();
+    selection
+        .refused
+        .extend(forbidden.into_iter().filter(|(oid, _)| !below.contains(oid)).map(|(_, refusal)| refusal));
 }
 
 /// Adds partitions and children, applies include and exclude.

@@ -108,7 +108,8 @@ fn combined(selection: &Selection) -> Option<Refusal> {
         return Some(first.clone());
     }
     const SHOWN: usize = 10;
-    let mut lines: Vec<String> = others.iter().take(SHOWN).map(Refusal::finding).collect();
+    let mut lines: Vec<String> =
+        others.iter().take(SHOWN).map(|refusal| refusal.message().to_owned()).collect();
     if others.len() > SHOWN {
         lines.push(format!("{} more", others.len() - SHOWN));
     }
@@ -147,7 +148,7 @@ fn choose(
             goes_on: true,
         }),
         ("cdc", Some(problem)) => Err(Refusal::not_ready("cannot go on without a copy")
-            .detail(problem)
+            .detail(sentence(&problem))
             .hint("Use mode 'hybrid' or 'auto': the tables are copied, then followed.")),
         ("hybrid", _) => chosen("hybrid", "asked for"),
         (_, Some(problem)) if before.is_some() => chosen("hybrid", &format!("copy, then follow: {problem}")),
@@ -155,23 +156,29 @@ fn choose(
     }
 }
 
+/// A phrase as a sentence.
+fn sentence(phrase: &str) -> String {
+    let mut chars = phrase.chars();
+    chars.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), chars.as_str()))
+}
+
 /// Why a stopped job cannot go on from its slot; `None` if it can.
 fn resumable(before: Option<&Job>, selection: &Selection, slot: &str) -> Result<Option<String>, Refusal> {
-    let Some(before) = before else { return Ok(Some("There was no such job before.".to_owned())) };
+    let Some(before) = before else { return Ok(Some("there was no such job before".to_owned())) };
     if before.mode == "snapshot" || !before.copied {
-        return Ok(Some("The job's tables were not completely copied.".to_owned()));
+        return Ok(Some("the job's tables were not completely copied".to_owned()));
     }
     let mut tables: Vec<u32> = selection.tables.iter().map(|table| table.oid).collect();
     tables.sort_unstable();
     if tables != before.tables {
-        return Ok(Some("The job had other tables before.".to_owned()));
+        return Ok(Some("the job had other tables before".to_owned()));
     }
     let usable = Spi::get_one_with_args::<bool>(
         "SELECT coalesce(bool_and(wal_status <> 'lost'), false) FROM pg_catalog.pg_replication_slots \
          WHERE slot_name = $1::name AND plugin = 'scry_backfill'",
         &[DatumWithOid::from(slot)],
     )?;
-    if usable == Some(true) { Ok(None) } else { Ok(Some("The job's slot is gone.".to_owned())) }
+    if usable == Some(true) { Ok(None) } else { Ok(Some("the job's slot is gone".to_owned())) }
 }
 
 /// Says what the shadow will not have.
