@@ -470,7 +470,7 @@ impl Taken {
     pub fn reject_with(mut self, status: u16, refuse: &Refuse) {
         let response = Response::builder()
             .status(status)
-            .header("content-type", "application/x-scry-frames")
+            .header("content-type", "application/vnd.scry.frames")
             .body(())
             .unwrap();
         let mut send = self.respond.send_response(response, false).unwrap();
