@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
 use super::{server, shared};
-use crate::worker::shmem::JobRef;
+use crate::worker::launcher;
+use crate::worker::shmem::{Desired, JobRef};
 
 /// The hook that was there before ours, if any.
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
@@ -70,7 +71,11 @@ fn is_ours(extension: pg_sys::Oid) -> bool {
 fn job_of_this_database() -> Option<String> {
     let database = server::database();
     if shared::available()
-        && let Some(job) = JobRef::in_use().find(|job| job.live().database.load(Relaxed) == database)
+        && let Some(job) = JobRef::in_use().find(|job| {
+            // A stopped job's place may wait for the launcher to clear it away.
+            let ended = job.desired() == Desired::Stop && !launcher::has_workers(*job);
+            job.live().database.load(Relaxed) == database && !ended
+        })
     {
         return Some(job.name());
     }

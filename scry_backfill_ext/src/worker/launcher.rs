@@ -126,10 +126,16 @@ impl Launcher {
         }
         for place in live.scans.iter().flat_map(|scans| &scans.0) {
             let database = place.swap(0, AcqRel);
-            if database != 0 && !self.scans.contains(&database) {
-                // Somebody waits for this one: before those of a scan of all.
-                self.scans.push_front(database);
+            if database != 0 {
+                self.scan_soon(database);
             }
+        }
+    }
+
+    /// Somebody waits for this database: it goes before those of a scan of all.
+    fn scan_soon(&mut self, database: u32) {
+        if !self.scans.contains(&database) {
+            self.scans.push_front(database);
         }
     }
 
@@ -166,6 +172,10 @@ impl Launcher {
             return wait;
         }
         let Some(database) = self.scans.pop_front() else { return SLEEP_MAX };
+        if !databases::list().iter().any(|known| known.oid == database) {
+            forget_database(database);
+            return Duration::ZERO;
+        }
         match registration::start_scout(database) {
             Some(started) => {
                 self.scout = Some((database, started));
@@ -212,9 +222,7 @@ impl Launcher {
                 job.set_state(State::Stopped);
                 job.release();
                 // It may have been started again while its last life ended.
-                if !self.scans.contains(&database) {
-                    self.scans.push_front(database);
-                }
+                self.scan_soon(database);
                 Duration::ZERO
             }
         }
@@ -228,8 +236,7 @@ impl Launcher {
         let live = job.live();
         let database = live.database.load(Relaxed);
         if !databases::list().iter().any(|known| known.oid == database) {
-            job.set_desired(Desired::Stop);
-            job.event(Level::Warning, "the database is gone or allows no connections; the job has ended", "");
+            forget_database(database);
             return;
         }
         let failures = live.failures.fetch_add(1, AcqRel).saturating_add(1);
@@ -285,6 +292,14 @@ impl Launcher {
         }
         self.no_slot_until = latch::now() + i64::try_from(NO_SLOT_RETRY.as_micros()).unwrap_or(5 * SECOND_US);
         NO_SLOT_RETRY
+    }
+}
+
+/// Ends the jobs of a database that was dropped.
+fn forget_database(database: u32) {
+    for job in JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database) {
+        log!("scry_backfill: job \"{}\" has ended: its database is gone or allows no connections", job.name());
+        job.set_desired(Desired::Stop);
     }
 }
 

@@ -28,7 +28,9 @@ use crate::guc::{self, SenderKind};
 use crate::pg::child::{self, Signal};
 use crate::pg::{latch, shared};
 
-/// A sender that ran this long has started well.
+/// A sender that is there after this long has come up.
+const UP: Duration = Duration::from_secs(2);
+/// One that ran this long is not counted as failing.
 const RAN_WELL: Duration = Duration::from_secs(10);
 /// How long a sender may take to end before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -69,10 +71,14 @@ impl SenderChild {
         match (&self.running, wanted) {
             (Some(running), true) => {
                 bound_log(&running.log);
-                if running.since.elapsed() >= RAN_WELL && self.failures > 0 {
-                    self.failures = 0;
-                    self.tell("", "");
+                let ran = running.since.elapsed();
+                if ran < UP {
+                    return UP;
                 }
+                if ran >= RAN_WELL {
+                    self.failures = 0;
+                }
+                self.tell("", "");
                 LOOK
             }
             (None, false) => {
@@ -124,12 +130,13 @@ impl SenderChild {
 
     fn notice_end(&mut self, wanted: bool) {
         let Some(running) = &mut self.running else { return };
-        let status = match running.child.try_wait() {
+        // Only one that gave up by itself has said why in its last line.
+        let (status, gave_up) = match running.child.try_wait() {
             Ok(None) => return,
-            Ok(Some(status)) => status.to_string(),
-            Err(error) => error.to_string(),
+            Ok(Some(status)) => (status.to_string(), status.code().is_some_and(|code| code != 0)),
+            Err(error) => (error.to_string(), false),
         };
-        let last_words = last_line(&running.log, running.log_start);
+        let last_words = last_line(&running.log, running.log_start).filter(|_| gave_up);
         if running.since.elapsed() >= RAN_WELL {
             self.failures = 0;
         }
@@ -140,7 +147,7 @@ impl SenderChild {
                 Some(line) => format!("scry_sender ended ({status}): {line}"),
                 None => format!("scry_sender ended ({status})"),
             };
-            self.failed(&message, "See scry_sender.log in the directory of scry_backfill.socket_dir.");
+            self.failed(&message, "See scry_sender.log beside the sender's socket (scry_backfill.socket_dir).");
         }
     }
 
@@ -156,7 +163,7 @@ impl SenderChild {
                 shared::live().sender_pid.store(running.child.id().cast_signed(), Release);
                 log!("scry_sender started with pid {}", running.child.id());
                 self.running = Some(running);
-                RAN_WELL
+                UP
             }
             Err((message, hint)) => self.failed(&message, hint),
         }
