@@ -264,7 +264,7 @@ pub async fn store_left_out(client: &impl GenericClient, left_out: &[LeftOutText
     client.execute("DELETE FROM scry_shadow.left_out", &[]).await.map_err(Error::sql(what))?;
     let objects: Vec<&str> = left_out.iter().map(|item| item.object.as_str()).collect();
     let reasons: Vec<&str> = left_out.iter().map(|item| item.reason.as_str()).collect();
-    let sql = "INSERT INTO scry_shadow.left_out SELECT * FROM pg_catalog.unnest($1::text[], $2::text[])";
+    let sql = "INSERT INTO scry_shadow.left_out SELECT * FROM unnest($1::text[], $2::text[])";
     client.execute(sql, &[&objects, &reasons]).await.map_err(Error::sql(what))?;
     Ok(())
 }

@@ -17,6 +17,7 @@ const CORPUS: &[&str] = &[
     include_str!("corpus/40_dependencies.sql"),
     include_str!("corpus/50_behaviour.sql"),
     include_str!("corpus/60_names.sql"),
+    include_str!("corpus/80_operators.sql"),
 ];
 
 async fn load(lab: &Lab) -> tokio_postgres::Client {
@@ -61,9 +62,10 @@ async fn names_what_it_leaves_out() {
         catalog.left_out.iter().map(|l| format!("{}: {}", l.object, l.reason)).collect();
     let expected = [
         "1 large objects: large objects leave nothing in logical decoding",
-        "cast from shop.state to shop.nothing: casts are not copied",
+        "conversion shop.conv: conversions are not copied",
         "foreign table shop.far_table: foreign tables are not copied",
         "foreign-data wrapper nowhere: foreign-data wrappers are not copied",
+        "operator family shop.family for access method btree: operator families are not copied",
         "publication everything: publications are not copied",
         "sequence shop.unlogged_a_seq: unlogged tables and sequences leave nothing in the WAL",
         "server far: foreign servers are not copied",

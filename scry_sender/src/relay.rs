@@ -324,6 +324,9 @@ impl Relay {
                 self.refusing = came.begins == Some(Tag::Refuse) || (self.refusing && came.begins.is_none());
                 let tag = if self.refusing { (!came.inside).then_some(Tag::Refuse) } else { came.begins };
                 self.came = Some(came);
+                if tag == Some(Tag::Refuse) {
+                    tracing::warn!(worker = self.name, "platform refused the worker, which is told why");
+                }
                 if tag.is_none() {
                     self.forward();
                 }

@@ -23,7 +23,7 @@ async fn passes_frames_both_ways() {
     let mut taken = platform.take().await;
     assert_eq!(taken.head.uri.path(), "/api/v1/stream");
     assert_eq!(taken.head.headers["authorization"], "Bearer s3cret-token");
-    assert_eq!(taken.head.headers["content-type"], "application/x-scry-frames");
+    assert_eq!(taken.head.headers["content-type"], "application/vnd.scry.frames");
     let hello = taken.hello().await;
     assert_eq!((hello.role, hello.job.as_str()), (Role::Stream, "default"));
     taken.send_frame(&welcome().to_frame()).await;

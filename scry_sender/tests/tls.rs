@@ -95,6 +95,28 @@ async fn a_missing_ca_file_and_an_open_token_file_are_told() {
     assert!(words.contains("mode 0644"), "{words}");
 }
 
+#[tokio::test]
+async fn shows_its_own_certificate_where_one_is_asked_for() {
+    let ca = Authority::new();
+    let mut platform = Platform::start(0, Some(ca.server_of_clients()), Settings::default()).await;
+    let without = config(platform.port, "localhost");
+    let sender = Sender::start(&without).await;
+    write_private(&sender.dir.path().join("ca"), &ca.pem);
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let words = worker.notice().await.message;
+    assert!(words.contains("refuses our client certificate") || words.contains("lost"), "{words}");
+
+    let (cert, key) = ca.client();
+    write_private(&sender.dir.path().join("cert"), &cert);
+    write_private(&sender.dir.path().join("key"), &key);
+    sender.reconfigure(&format!(
+        "{without}client_cert_file = \"{{dir}}/cert\"\nclient_key_file = \"{{dir}}/key\"\n"
+    ));
+    let _taken = platform.welcome().await;
+    while !worker.notice().await.message.is_empty() {}
+    worker.read::<Welcome>().await;
+}
+
 /// A renewed certificate mends it, without anyone touching the sender.
 #[tokio::test]
 async fn a_renewed_certificate_mends_it() {

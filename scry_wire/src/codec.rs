@@ -64,7 +64,8 @@ impl<'a> Writer<'a> {
 
     /// Text with its length in front. Texts that are too long are cut at a
     /// character border: the fields that use this are for people or names,
-    /// whose bounds lie far above what PostgreSQL makes.
+    /// whose bounds lie far above what PostgreSQL makes. A zero byte, which the
+    /// reader refuses and no name of PostgreSQL's holds, becomes a space.
     pub fn text(&mut self, value: &str, max: usize) {
         let mut end = value.len().min(max);
         while !value.is_char_boundary(end) {
@@ -72,7 +73,7 @@ impl<'a> Writer<'a> {
         }
         let cut = value.get(..end).unwrap_or_default();
         self.u32(u32::try_from(cut.len()).unwrap_or(0));
-        self.buf.extend_from_slice(cut.as_bytes());
+        self.buf.extend(cut.bytes().map(|byte| if byte == 0 { b' ' } else { byte }));
     }
 
     /// A name: at most [`limits::NAME_BYTES_MAX`] bytes.

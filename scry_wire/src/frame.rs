@@ -21,6 +21,9 @@ use crate::{Error, codec::Reader};
 pub const FLAG_CONTINUED: u8 = 0x01;
 const FLAGS_DEFINED: u8 = FLAG_CONTINUED;
 
+/// The content type of a stream of frames, both ways.
+pub const CONTENT_TYPE: &str = "application/vnd.scry.frames";
+
 /// What a frame carries; the byte on the wire is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -57,8 +57,11 @@ impl FromStr for Lsn {
     fn from_str(text: &str) -> Result<Self, ParseLsnError> {
         let bad = || ParseLsnError(text.to_owned());
         let (high, low) = text.split_once('/').ok_or_else(bad)?;
+        // from_str_radix alone would take a sign.
         let part = |s: &str| match s.len() {
-            1..=8 => u32::from_str_radix(s, 16).map(u64::from).map_err(|_| bad()),
+            1..=8 if s.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                u32::from_str_radix(s, 16).map(u64::from).map_err(|_| bad())
+            }
             _ => Err(bad()),
         };
         Ok(Lsn(part(high)? << 32 | part(low)?))
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn rejects_other_text() {
-        for bad in ["", "/", "1", "1/", "1/2/3", "123456789/1", "x/1"] {
+        for bad in ["", "/", "1", "1/", "1/2/3", "123456789/1", "x/1", "+1/0", "1/-1"] {
             assert!(bad.parse::<Lsn>().is_err(), "{bad:?}");
         }
     }

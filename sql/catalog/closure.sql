@@ -17,6 +17,10 @@
 -- rule that makes a view) are followed but not listed.
 --
 -- Runs as superuser with search_path = '': every name and operator is qualified.
+--
+-- The planner knows nothing of the size of a WITH query, and takes nested loops that need minutes
+-- for 10,000 tables.  (x = ANY (SELECT ...)) IS TRUE is not made a join: it is a
+-- hash lookup, whatever is guessed.
 WITH RECURSIVE
 schema (oid, nspname) AS (
     SELECT n.oid, n.nspname
@@ -50,29 +54,34 @@ chosen (oid) AS (
     JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) named.oid
     WHERE NOT $2::boolean AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
     UNION
-    SELECT r.oid
+    SELECT i.inhrelid
     FROM chosen AS c
     JOIN pg_catalog.pg_inherits AS i ON i.inhparent OPERATOR(pg_catalog.=) c.oid
-    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) i.inhrelid
-    WHERE r.relispartition AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+    WHERE (i.inhrelid OPERATOR(pg_catalog.=) ANY (
+            SELECT r.oid
+            FROM relation AS r
+            WHERE r.relispartition AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p')) IS TRUE
 ),
 -- Which view reads which relation, directly.
 reads (reader, relid) AS (
     SELECT DISTINCT w.ev_class, d.refobjid
     FROM pg_catalog.pg_rewrite AS w
-    JOIN relation AS v ON v.oid OPERATOR(pg_catalog.=) w.ev_class AND v.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::"char"[])
     JOIN pg_catalog.pg_depend AS d
       ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) w.oid
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid OPERATOR(pg_catalog.<>) w.ev_class
-    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) d.refobjid AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::"char"[])
     WHERE w.rulename OPERATOR(pg_catalog.=) '_RETURN'
+      AND (w.ev_class OPERATOR(pg_catalog.=) ANY (
+            SELECT v.oid FROM relation AS v WHERE v.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::"char"[]))) IS TRUE
+      AND (d.refobjid OPERATOR(pg_catalog.=) ANY (
+            SELECT r.oid FROM relation AS r WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::"char"[]))) IS TRUE
 ),
 -- Views that read, at some depth, a table that is not chosen.
 blind (oid) AS (
     SELECT e.reader
     FROM reads AS e
-    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) e.relid AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::"char"[])
-    WHERE NOT EXISTS (SELECT FROM chosen AS c WHERE c.oid OPERATOR(pg_catalog.=) e.relid)
+    WHERE (e.relid OPERATOR(pg_catalog.=) ANY (
+            SELECT r.oid FROM relation AS r WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::"char"[]))) IS TRUE
+      AND (e.relid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM chosen AS c)) IS NOT TRUE
     UNION
     SELECT e.reader
     FROM blind AS b
@@ -82,7 +91,7 @@ blind (oid) AS (
 sighted (oid) AS (
     SELECT e.reader
     FROM reads AS e
-    JOIN chosen AS c ON c.oid OPERATOR(pg_catalog.=) e.relid
+    WHERE (e.relid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM chosen AS c)) IS TRUE
     UNION
     SELECT e.reader
     FROM sighted AS s
@@ -93,10 +102,9 @@ kept (oid) AS (
     UNION ALL
     SELECT r.oid
     FROM relation AS r
-    LEFT JOIN sighted AS s ON s.oid OPERATOR(pg_catalog.=) r.oid
     WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::"char"[])
-      AND ($2::boolean OR s.oid IS NOT NULL)
-      AND NOT EXISTS (SELECT FROM blind AS b WHERE b.oid OPERATOR(pg_catalog.=) r.oid)
+      AND ($2::boolean OR (r.oid OPERATOR(pg_catalog.=) ANY (SELECT s.oid FROM sighted AS s)) IS TRUE)
+      AND (r.oid OPERATOR(pg_catalog.=) ANY (SELECT b.oid FROM blind AS b)) IS NOT TRUE
 ),
 -- What hangs on the kept relations.
 part (classid, objid) AS (
@@ -104,9 +112,8 @@ part (classid, objid) AS (
     FROM pg_catalog.pg_constraint AS k
     JOIN kept ON kept.oid OPERATOR(pg_catalog.=) k.conrelid
     LEFT JOIN pg_catalog.pg_constraint AS up ON up.oid OPERATOR(pg_catalog.=) k.conparentid
-    LEFT JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.conrelid
     WHERE k.contype OPERATOR(pg_catalog.=) ANY ('{p,u,x,c}'::"char"[])
-       OR k.contype OPERATOR(pg_catalog.=) 'f' AND up_kept.oid IS NULL
+       OR k.contype OPERATOR(pg_catalog.=) 'f' AND (up.conrelid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS NOT TRUE
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid
     FROM pg_catalog.pg_index AS i
@@ -122,30 +129,31 @@ part (classid, objid) AS (
     -- where it is switched otherwise.
     SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid
     FROM pg_catalog.pg_trigger AS t
-    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) t.tgrelid
     LEFT JOIN pg_catalog.pg_trigger AS up ON up.oid OPERATOR(pg_catalog.=) t.tgparentid AND up.tgenabled OPERATOR(pg_catalog.=) t.tgenabled
-    LEFT JOIN kept AS up_kept ON up_kept.oid OPERATOR(pg_catalog.=) up.tgrelid
-    WHERE NOT t.tgisinternal AND up_kept.oid IS NULL
+    WHERE NOT t.tgisinternal
+      AND (t.tgrelid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS TRUE
+      AND (up.tgrelid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS NOT TRUE
     UNION ALL
     SELECT 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_policy AS p
-    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) p.polrelid
+    WHERE (p.polrelid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS TRUE
     UNION ALL
     SELECT 'pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid
     FROM pg_catalog.pg_rewrite AS w
-    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) w.ev_class
+    WHERE (w.ev_class OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS TRUE
     UNION ALL
     SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, s.oid
     FROM pg_catalog.pg_statistic_ext AS s
-    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) s.stxrelid
+    WHERE (s.stxrelid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS TRUE
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, d.objid
     FROM pg_catalog.pg_depend AS d
-    JOIN kept ON kept.oid OPERATOR(pg_catalog.=) d.refobjid
-    JOIN relation AS s ON s.oid OPERATOR(pg_catalog.=) d.objid AND s.relkind OPERATOR(pg_catalog.=) 'S' AND s.relpersistence OPERATOR(pg_catalog.=) 'p'
     WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
       AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
       AND d.deptype OPERATOR(pg_catalog.=) ANY ('{a,i}'::"char"[])
+      AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS TRUE
+      AND (d.objid OPERATOR(pg_catalog.=) ANY (
+            SELECT s.oid FROM relation AS s WHERE s.relkind OPERATOR(pg_catalog.=) 'S' AND s.relpersistence OPERATOR(pg_catalog.=) 'p')) IS TRUE
 ),
 -- Parts that reach a relation that does not come along.
 outside (classid, objid, relid) AS (
@@ -154,9 +162,10 @@ outside (classid, objid, relid) AS (
     JOIN pg_catalog.pg_depend AS d
       ON d.classid OPERATOR(pg_catalog.=) p.classid AND d.objid OPERATOR(pg_catalog.=) p.objid
      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-    JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) d.refobjid AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::"char"[])
     WHERE p.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass
-      AND NOT EXISTS (SELECT FROM kept WHERE kept.oid OPERATOR(pg_catalog.=) d.refobjid)
+      AND (d.refobjid OPERATOR(pg_catalog.=) ANY (
+            SELECT r.oid FROM relation AS r WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'::"char"[]))) IS TRUE
+      AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS NOT TRUE
 ),
 -- Objects that belong to a schema by themselves, for the whole database.
 everything (classid, objid) AS (
@@ -181,14 +190,34 @@ everything (classid, objid) AS (
     FROM pg_catalog.pg_collation AS c
     JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) c.collnamespace
     UNION ALL
+    SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid
+    FROM pg_catalog.pg_operator AS o
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
+    WHERE o.oprcode::pg_catalog.oid OPERATOR(pg_catalog.<>) 0
+    UNION ALL
+    SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, t.oid
+    FROM pg_catalog.pg_ts_dict AS t
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.dictnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, t.oid
+    FROM pg_catalog.pg_ts_config AS t
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.cfgnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, c.oid
+    FROM pg_catalog.pg_cast AS c
+    WHERE c.oid OPERATOR(pg_catalog.>=) 16384
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d
+        WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'i')
+    UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid
     FROM relation AS r
     WHERE r.relkind OPERATOR(pg_catalog.=) 'S' AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_depend AS d
-        LEFT JOIN kept ON kept.oid OPERATOR(pg_catalog.=) d.refobjid
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid
-          AND d.deptype OPERATOR(pg_catalog.=) 'i' AND kept.oid IS NULL)
+          AND d.deptype OPERATOR(pg_catalog.=) 'i'
+          AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS NOT TRUE)
 ),
 seed (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, kept.oid FROM kept
@@ -298,6 +327,24 @@ listed (classid, objid) AS (
     UNION ALL
     SELECT n.classid, n.objid
     FROM needed AS n
+    JOIN pg_catalog.pg_operator AS o ON o.oid OPERATOR(pg_catalog.=) n.objid AND o.oprcode::pg_catalog.oid OPERATOR(pg_catalog.<>) 0
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_ts_dict AS t ON t.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.dictnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_ts_dict'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_ts_config AS t ON t.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.cfgnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_ts_config'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
     LEFT JOIN pg_catalog.pg_constraint AS k
       ON n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) n.objid
     LEFT JOIN pg_catalog.pg_rewrite AS w
@@ -306,6 +353,7 @@ listed (classid, objid) AS (
       ON n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) n.objid
     WHERE k.conrelid OPERATOR(pg_catalog.<>) 0 OR w.rulename OPERATOR(pg_catalog.<>) '_RETURN' OR NOT t.tgisinternal
        OR n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_policy'::pg_catalog.regclass
+       OR n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass
        OR n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass
 ),
 left_out (classid, objid, reason) AS (
@@ -321,8 +369,7 @@ left_out (classid, objid, reason) AS (
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, b.oid, 'it reads tables that are not selected'
     FROM blind AS b
-    LEFT JOIN sighted AS s ON s.oid OPERATOR(pg_catalog.=) b.oid
-    WHERE $2::boolean OR s.oid IS NOT NULL
+    WHERE $2::boolean OR (b.oid OPERATOR(pg_catalog.=) ANY (SELECT s.oid FROM sighted AS s)) IS TRUE
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid,
            CASE WHEN r.relkind OPERATOR(pg_catalog.=) 'f' THEN 'foreign tables are not copied'
@@ -363,10 +410,6 @@ left_out (classid, objid, reason) AS (
           AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_type AS e WHERE e.oid OPERATOR(pg_catalog.=) t.typelem AND e.typarray OPERATOR(pg_catalog.=) t.oid)
         UNION ALL
-        SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid, 'operators are not copied'
-        FROM pg_catalog.pg_operator AS o
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
-        UNION ALL
         SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, o.oid, 'operator families are not copied'
         FROM pg_catalog.pg_opfamily AS o
         JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.opfnamespace
@@ -374,13 +417,6 @@ left_out (classid, objid, reason) AS (
         SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, o.oid, 'operator classes are not copied'
         FROM pg_catalog.pg_opclass AS o
         JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.opcnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, c.oid, 'casts are not copied'
-        FROM pg_catalog.pg_cast AS c
-        WHERE c.oid OPERATOR(pg_catalog.>=) 16384
-          AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_depend AS d
-            WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_cast'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'i')
         UNION ALL
         SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, c.oid, 'conversions are not copied'
         FROM pg_catalog.pg_conversion AS c
@@ -390,19 +426,11 @@ left_out (classid, objid, reason) AS (
         FROM pg_catalog.pg_language AS l
         WHERE l.oid OPERATOR(pg_catalog.>=) 16384
         UNION ALL
-        SELECT 'pg_catalog.pg_ts_config'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
-        FROM pg_catalog.pg_ts_config AS t
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.cfgnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_ts_dict'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
-        FROM pg_catalog.pg_ts_dict AS t
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.dictnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
+        SELECT 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, t.oid, 'text search parsers are not copied'
         FROM pg_catalog.pg_ts_parser AS t
         JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.prsnamespace
         UNION ALL
-        SELECT 'pg_catalog.pg_ts_template'::pg_catalog.regclass, t.oid, 'text search objects are not copied'
+        SELECT 'pg_catalog.pg_ts_template'::pg_catalog.regclass, t.oid, 'text search templates are not copied'
         FROM pg_catalog.pg_ts_template AS t
         JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.tmplnamespace
         UNION ALL
@@ -423,6 +451,7 @@ SELECT l.classid, l.objid,
        NULL::pg_catalog.text AS reason
 FROM listed AS l
 LEFT JOIN seed AS s ON s.classid OPERATOR(pg_catalog.=) l.classid AND s.objid OPERATOR(pg_catalog.=) l.objid
+WHERE NOT EXISTS (SELECT FROM member AS m WHERE m.classid OPERATOR(pg_catalog.=) l.classid AND m.objid OPERATOR(pg_catalog.=) l.objid)
 UNION ALL
 SELECT o.classid, o.objid, 'left_out',
        pg_catalog.pg_describe_object(o.classid, o.objid, 0),

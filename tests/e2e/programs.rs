@@ -102,7 +102,7 @@ fn the_platform_serves_tls_and_asks_for_its_token() {
         let options = PlatformOptions {
             tls: Some(authority.server(Kind::Good)?),
             ca_file: Some(authority.ca_file.clone()),
-            token: Some("right".to_owned()),
+            token: Some("the-right-token".to_owned()),
             ..PlatformOptions::default()
         };
         let mut platform = Platform::create(lab, "platform", &options)?;

@@ -16,7 +16,7 @@ fn a_wrong_token_is_refused_and_told_until_it_is_right() {
     scenario("wrong_token", |lab| {
         let options = PairOptions {
             platform_token: Some(TOKEN.to_owned()),
-            sender_token: Some("another".to_owned()),
+            sender_token: Some("another-token".to_owned()),
             ..PairOptions::default()
         };
         let pair = mixed_pair(lab, &options)?;

@@ -220,6 +220,7 @@ fn note_finished(job: JobRef, row: &Job, copied: &[CopiedTable]) {
     transaction(|| job::finish_copy(&row.name, state, copied));
     let rows: u64 = copied.iter().map(|t| t.rows).sum();
     job.event(Level::Info, &format!("copied {} tables, {rows} rows", copied.len()), "");
+    job.say("", "", "");
     job.live().failures.store(0, Relaxed);
     job.set_copy_phase(CopyPhase::Finished);
     latch::wake(&job.live().stream);

@@ -160,6 +160,6 @@ impl Drop for Open {
 }
 
 /// Media type of a stream of frames.
-pub const CONTENT_TYPE: &str = "application/vnd.scry.frames";
+pub use scry_wire::frame::CONTENT_TYPE;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(2);

@@ -99,9 +99,6 @@ async fn apply_catalog(
     let everybody_out = shadow.copies.clear().await?;
     let origin = shadow.refresh(session).await?;
     let same_generation = origin.as_ref().is_some_and(|o| o.generation == hello.generation);
-    if !same_generation {
-        shadow.stream.evict();
-    }
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     let stored = if same_generation { stored_catalog(session).await? } else { None };
     let same_schema = stored.is_some_and(|stored| is_same_schema(&stored, &catalog));
@@ -163,6 +160,7 @@ async fn start_over(
     // First of all: from here on nobody takes what is left for a history.
     origin::forget_history(&**session).await?;
     origin::store_catalog(&**session, None).await?;
+    // A stream of the old history sees this and lets go of its locks.
     shadow.refresh(session).await?;
     drop_schema(shadow).await?;
     let left_out = make_schema(shadow, catalog.clone()).await?;

@@ -108,7 +108,6 @@ pub enum Kind {
 impl Target {
     /// The statement, if it is prepared: `Some(None)` when there is nothing to do.
     #[must_use]
-    #[expect(clippy::option_option, reason = "not prepared, and nothing to run, are different answers")]
     pub fn prepared(&self, kind: &Kind) -> Option<Option<Prepared>> {
         match kind {
             Kind::Insert => self.insert.clone().map(Some),
@@ -302,7 +301,7 @@ const COLUMNS: &str = "SELECT attname::text, pg_catalog.format_type(atttypid, at
 const INDEXES: &str = "SELECT i.indexrelid AS index, i.indisprimary AS primary, a.attname::text AS column, \
         n.nspname::text AS schema, o.oprname::text AS operator \
     FROM pg_catalog.pg_index i \
-    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[], i.indclass::oid[]) \
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) \
         WITH ORDINALITY AS k (attnum, opclass, place) \
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
     JOIN pg_catalog.pg_opclass c ON c.oid = k.opclass \

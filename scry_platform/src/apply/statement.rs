@@ -180,6 +180,7 @@ impl Shape<'_> {
         }
     }
 
+    /// The casts keep the server from comparing field by field.
     fn image(&self, draft: &mut Draft) -> String {
         let places = 0..self.relation.columns.len();
         let values: Vec<String> = places
@@ -187,7 +188,8 @@ impl Shape<'_> {
             .collect();
         let table = qualified(self.relation);
         format!(
-            "ctid = (SELECT ctid FROM ONLY {table} WHERE ROW({}) OPERATOR(pg_catalog.*=) ROW({}) LIMIT 1)",
+            "ctid = (SELECT ctid FROM ONLY {table} WHERE ROW({})::record OPERATOR(pg_catalog.*=) \
+             ROW({})::record LIMIT 1)",
             self.columns(),
             values.join(", ")
         )
@@ -269,7 +271,8 @@ mod tests {
         let shape = Shape { relation: &relation, types: &types(), finder: &Finder::Image };
         let delete = shape.delete();
         assert!(delete.sql.contains(
-            "WHERE ROW(\"id\", \"v\") OPERATOR(pg_catalog.*=) ROW($1::integer, $2::character varying(3)) LIMIT 1"
+            "WHERE ROW(\"id\", \"v\")::record OPERATOR(pg_catalog.*=) \
+             ROW($1::integer, $2::character varying(3))::record LIMIT 1"
         ));
     }
 

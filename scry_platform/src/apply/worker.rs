@@ -44,7 +44,7 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         origin = shadow.refresh(&session).await?;
     }
     let Some(origin) = origin.filter(|o| is_copied(Some(o), hello)) else {
-        return Err(Error::Busy("the shadow has been given to another history".to_owned()));
+        return Err(another_history());
     };
     let mut worker = Worker {
         shadow,
@@ -59,7 +59,11 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         position_written: Instant::now(),
     };
     worker.confirm().await?;
-    let result = worker.run(reader).await;
+    let mut watch = shadow.watch();
+    let result = tokio::select! {
+        result = worker.run(reader) => result,
+        _ = watch.wait_for(|origin| !is_copied(origin.as_ref(), hello)) => Err(another_history()),
+    };
     if result.is_err() {
         worker.give_up().await;
     }
@@ -72,6 +76,10 @@ async fn open_locked(shadow: &Shadow) -> Result<Session> {
     let lock = format!("SELECT pg_catalog.pg_advisory_lock({WRITER_LOCK})");
     session.batch_execute(&lock).await.map_err(Error::sql("wait for the shadow's earlier writer"))?;
     Ok(session)
+}
+
+fn another_history() -> Error {
+    Error::Busy("the shadow has been given to another history".to_owned())
 }
 
 fn is_copied(origin: Option<&Origin>, hello: &Hello) -> bool {

@@ -49,11 +49,6 @@ impl Lease {
         }
         Ok(Guard { replaced: token, _permit: permit })
     }
-
-    /// Tells the holder to go, without taking its place.
-    pub fn evict(&self) {
-        replace(&self.holder, CancellationToken::new());
-    }
 }
 
 /// A role that a bounded number of connections hold together.

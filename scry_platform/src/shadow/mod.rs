@@ -35,7 +35,7 @@ use tokio::sync::watch;
 /// Where shadows live.
 pub enum Backend {
     /// A cluster of our own.
-    Embedded(Embedded),
+    Embedded(Box<Embedded>),
     /// One database somewhere.
     External(External),
 }

@@ -13,6 +13,7 @@ CREATE SERVER far FOREIGN DATA WRAPPER nowhere;
 CREATE FOREIGN TABLE shop.far_table (a int) SERVER far;
 CREATE VIEW shop.far_view AS SELECT a FROM shop.far_table;
 CREATE PUBLICATION everything FOR ALL TABLES;
-CREATE CAST (shop.state AS shop.nothing) WITH INOUT;
+CREATE CONVERSION shop.conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+CREATE OPERATOR FAMILY shop.family USING btree;
 CREATE UNLOGGED TABLE shop.unlogged (a serial);
 SELECT lo_create(0);

@@ -37,7 +37,7 @@ use crate::queue::Piece;
 use crate::throttle::Gate;
 
 const PATH: &str = "/api/v1/stream";
-const CONTENT_TYPE_FRAMES: &str = "application/x-scry-frames";
+use scry_wire::frame::CONTENT_TYPE as CONTENT_TYPE_FRAMES;
 /// From the request to the answer's status.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the first bytes of an answer that is not a stream.

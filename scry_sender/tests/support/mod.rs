@@ -470,7 +470,7 @@ impl Taken {
     pub fn reject_with(mut self, status: u16, refuse: &Refuse) {
         let response = Response::builder()
             .status(status)
-            .header("content-type", "application/x-scry-frames")
+            .header("content-type", "application/vnd.scry.frames")
             .body(())
             .unwrap();
         let mut send = self.respond.send_response(response, false).unwrap();
@@ -507,6 +507,43 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A server that takes only clients with a certificate of this authority.
+    pub fn server_of_clients(&self) -> ServerConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&provider),
+        )
+        .build()
+        .unwrap();
+        let (der, key) = self.signed("localhost");
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![der], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
+    }
+
+    /// A certificate and its key in PEM.
+    pub fn client(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let cert =
+            CertificateParams::new(vec!["sender".to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (cert.pem(), key.serialize_pem())
+    }
+
+    fn signed(&self, name: &str) -> (CertificateDer<'static>, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let cert =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (cert.into(), key)
     }
 
     pub fn server(&self, cert: Cert, alpn: &[&str]) -> ServerConfig {

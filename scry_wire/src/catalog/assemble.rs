@@ -179,6 +179,10 @@ fn class_of(entry: &Entry) -> Class {
         | Entry::Index(_)
         | Entry::View(_)
         | Entry::MaterializedView(_) => Class::Relation,
+        Entry::Operator(_) => Class::Operator,
+        Entry::Cast(_) => Class::Cast,
+        Entry::TextSearchDictionary(_) => Class::TextSearchDictionary,
+        Entry::TextSearchConfiguration(_) => Class::TextSearchConfiguration,
         Entry::Constraint(_) => Class::Constraint,
         Entry::Statistics(_) => Class::Statistics,
         Entry::Rule(_) => Class::Rewrite,

@@ -28,6 +28,15 @@ impl Object {
             }
             Entry::Function(e) => format!("function {}.{}({})", e.schema, e.name, e.arguments),
             Entry::Aggregate(e) => format!("aggregate {}.{}({})", e.schema, e.name, e.identity_arguments),
+            Entry::Operator(e) => {
+                let side = |sql: &Option<String>| sql.clone().unwrap_or_else(|| "none".to_owned());
+                format!("operator {}.{}({}, {})", e.schema, e.name, side(&e.left), side(&e.right))
+            }
+            Entry::Cast(e) => format!("cast from {} to {}", e.source, e.target),
+            Entry::TextSearchDictionary(e) => format!("text search dictionary {}.{}", e.schema, e.name),
+            Entry::TextSearchConfiguration(e) => {
+                format!("text search configuration {}.{}", e.schema, e.name)
+            }
             Entry::Constraint(e) => on("constraint", &e.name, false, &e.schema, &e.table),
             Entry::Statistics(e) => format!("statistics object {}.{}", e.schema, e.name),
             Entry::Rule(e) => on("rule", &e.name, e.view, &e.schema, &e.table),

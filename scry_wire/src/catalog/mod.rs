@@ -25,6 +25,7 @@ mod describe;
 mod query;
 mod relation;
 mod routine;
+mod text_search;
 
 pub use assemble::{CatalogError, ClosureRow, DependsRow, closure_objects};
 pub use attached::{BackingIndex, Constraint, Index, IndexStatistics, Policy, Rule, Statistics, Trigger};
@@ -35,7 +36,8 @@ pub use relation::{
     Column, ColumnDefault, MaterializedColumn, MaterializedView, Parent, Sequence, SequenceOwner, Table,
     View, ViewColumn,
 };
-pub use routine::{Aggregate, Function};
+pub use routine::{Aggregate, Cast, CastFunction, Function, Operator};
+pub use text_search::{TextSearchConfiguration, TextSearchDictionary, TextSearchMapping};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +136,18 @@ pub enum Class {
     /// Row security policies.
     #[serde(rename = "pg_policy")]
     Policy,
+    /// Operators.
+    #[serde(rename = "pg_operator")]
+    Operator,
+    /// Casts.
+    #[serde(rename = "pg_cast")]
+    Cast,
+    /// Text search dictionaries.
+    #[serde(rename = "pg_ts_dict")]
+    TextSearchDictionary,
+    /// Text search configurations.
+    #[serde(rename = "pg_ts_config")]
+    TextSearchConfiguration,
     /// A catalog that this version does not know.
     #[serde(other)]
     Unknown,
@@ -156,6 +170,10 @@ impl Class {
             2618 => Self::Rewrite,
             2620 => Self::Trigger,
             3256 => Self::Policy,
+            2617 => Self::Operator,
+            2605 => Self::Cast,
+            3600 => Self::TextSearchDictionary,
+            3602 => Self::TextSearchConfiguration,
             _ => Self::Unknown,
         }
     }
@@ -182,6 +200,10 @@ pub enum Entry {
     MaterializedView(MaterializedView),
     Function(Function),
     Aggregate(Aggregate),
+    Operator(Operator),
+    Cast(Cast),
+    TextSearchDictionary(TextSearchDictionary),
+    TextSearchConfiguration(TextSearchConfiguration),
     Trigger(Trigger),
     Rule(Rule),
     Policy(Policy),

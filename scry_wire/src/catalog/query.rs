@@ -6,9 +6,6 @@
 use super::Class;
 
 /// Settings under which the queries must run, so that text means the same on both sides.
-///
-/// The last two are for speed: the planner knows nothing of the size of what the closure
-/// joins, and with nested loops a database of 10,000 tables takes minutes.
 pub const SETTINGS: &[(&str, &str)] = &[
     ("search_path", ""),
     ("DateStyle", "ISO, MDY"),
@@ -17,7 +14,6 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
     ("quote_all_identifiers", "off"),
-    ("enable_nestloop", "off"),
     ("jit", "off"),
 ];
 
@@ -69,6 +65,10 @@ pub fn queries() -> &'static [CatalogQuery] {
         query!("range", Type),
         query!("function", Proc),
         query!("aggregate", Proc),
+        query!("operator", Operator),
+        query!("cast", Cast),
+        query!("text_search_dictionary", TextSearchDictionary),
+        query!("text_search_configuration", TextSearchConfiguration),
         query!("sequence", Relation),
         query!("table", Relation),
         query!("constraint", Constraint),

@@ -1,4 +1,4 @@
-//! Functions, procedures and aggregates of the document.
+//! Functions, procedures, aggregates, operators and casts of the document.
 
 use super::QualifiedName;
 use serde::{Deserialize, Serialize};
@@ -64,4 +64,53 @@ pub struct Aggregate {
     pub moving_final_modify: String,
     #[serde(default)]
     pub sort_operator: Option<QualifiedName>,
+}
+
+/// An operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_operator")]
+pub struct Operator {
+    pub schema: String,
+    pub name: String,
+    /// Type of the left argument; None for a prefix operator.
+    #[serde(default)]
+    pub left: Option<String>,
+    #[serde(default)]
+    pub right: Option<String>,
+    pub function: QualifiedName,
+    #[serde(default)]
+    pub commutator: Option<QualifiedName>,
+    #[serde(default)]
+    pub negator: Option<QualifiedName>,
+    #[serde(default)]
+    pub restrict: Option<QualifiedName>,
+    #[serde(default)]
+    pub join: Option<QualifiedName>,
+    #[serde(default)]
+    pub merges: bool,
+    #[serde(default)]
+    pub hashes: bool,
+}
+
+/// A cast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_cast")]
+pub struct Cast {
+    pub source: String,
+    pub target: String,
+    /// `f` (function), `i` (by input and output) or `b` (binary coercible).
+    pub method: String,
+    /// `e` (explicit), `a` (in assignment) or `i` (implicit).
+    pub context: String,
+    #[serde(default)]
+    pub function: Option<CastFunction>,
+}
+
+/// The function of a cast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_proc")]
+pub struct CastFunction {
+    pub schema: String,
+    pub name: String,
+    pub arguments: String,
 }

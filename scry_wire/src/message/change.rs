@@ -31,9 +31,6 @@ use crate::codec::{Reader, Writer};
 use crate::frame::Frame;
 use crate::{Error, Lsn, limits, tuple};
 
-/// Bytes in front of every change: tag and length.
-pub const HEAD_LEN: usize = 5;
-
 /// Truncation reaches tables that refer to the named ones.
 pub const TRUNCATE_CASCADE: u8 = 1;
 /// Truncation restarts owned sequences.
@@ -359,19 +356,22 @@ impl Assembler {
     }
 
     /// Takes the next `Batch` frame; returns bytes that hold whole changes
-    /// only, or `None` while the first one is incomplete.
+    /// only, or `None` while the first one is incomplete. A frame that stands
+    /// alone is returned as it is: [`Change::read`] finds what it lacks.
     ///
     /// # Errors
     /// [`Error::TooLarge`] for a change above its bound; [`Error::Truncated`]
-    /// when a frame without the continued flag ends inside a change.
+    /// when the last frame of several ends inside a change.
     pub fn push(&mut self, frame: &Frame) -> Result<Option<Bytes>, Error> {
         if !frame.continued() && self.pending.is_empty() {
             return Ok(Some(frame.payload()));
         }
         self.pending.extend_from_slice(&frame.payload());
-        let whole = if frame.continued() { whole_changes(&self.pending)? } else { self.pending.len() };
-        if whole == 0 {
-            return Ok(None);
+        let (whole, lacking) = whole_changes(&self.pending)?;
+        match lacking {
+            Some(error) if !frame.continued() => return Err(error),
+            _ if whole == 0 => return Ok(None),
+            _ => {}
         }
         let bytes = self.pending.split_to(whole).freeze();
         if self.pending.is_empty() {
@@ -382,19 +382,26 @@ impl Assembler {
     }
 }
 
-/// Bytes of the whole changes at the front of `bytes`.
-fn whole_changes(bytes: &[u8]) -> Result<usize, Error> {
+/// Bytes of the whole changes at the front of `bytes`, and what the bytes
+/// behind them lack.
+fn whole_changes(bytes: &[u8]) -> Result<(usize, Option<Error>), Error> {
     let mut reader = Reader::new(bytes);
-    let mut whole = 0;
-    while reader.remaining() >= HEAD_LEN {
-        reader.u8("change tag")?;
-        let len = reader.count(limits::MESSAGE_BYTES_MAX, "change length")?;
-        if reader.bytes(len, "change").is_err() {
-            break;
+    while reader.remaining() > 0 {
+        let whole = bytes.len() - reader.remaining();
+        match skip(&mut reader) {
+            Ok(()) => {}
+            Err(lacking @ Error::Truncated { .. }) => return Ok((whole, Some(lacking))),
+            Err(other) => return Err(other),
         }
-        whole = bytes.len() - reader.remaining();
     }
-    Ok(whole)
+    Ok((bytes.len(), None))
+}
+
+/// Passes over one change by its length.
+fn skip(reader: &mut Reader<'_>) -> Result<(), Error> {
+    reader.u8("change tag")?;
+    let len = reader.count(limits::MESSAGE_BYTES_MAX, "change length")?;
+    reader.bytes(len, "change").map(drop)
 }
 
 #[cfg(test)]

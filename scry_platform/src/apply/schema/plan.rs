@@ -279,7 +279,11 @@ pub(super) fn rank(entry: &Entry) -> u8 {
         Entry::Enum(_) => 3,
         Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) => 4,
         Entry::Function(_) => 5,
-        Entry::Aggregate(_) => 6,
+        Entry::Aggregate(_)
+        | Entry::Operator(_)
+        | Entry::Cast(_)
+        | Entry::TextSearchDictionary(_)
+        | Entry::TextSearchConfiguration(_) => 6,
         Entry::Sequence(_) => 7,
         Entry::Table(_) => 8,
         Entry::View(_) => 11,

@@ -1,7 +1,7 @@
 //! `COMMENT ON`, one step an object with its columns.
 
 use super::Rendered;
-use super::routine::{aggregate_name, function_name};
+use super::routine::{aggregate_name, cast_name, function_name, operator_name};
 use crate::apply::schema::plan::{StageName, Step};
 use crate::apply::schema::quote::{ident, literal, qualified};
 use scry_wire::catalog::{Entry, Object};
@@ -91,6 +91,10 @@ fn target(entry: &Entry) -> Option<String> {
         Entry::MaterializedView(e) => named("MATERIALIZED VIEW", &e.schema, &e.name),
         Entry::Statistics(e) => named("STATISTICS", &e.schema, &e.name),
         Entry::Function(e) => Some(format!("ROUTINE {}", function_name(e))),
+        Entry::Operator(e) => Some(format!("OPERATOR {}", operator_name(e)?)),
+        Entry::Cast(e) => Some(format!("CAST {}", cast_name(e))),
+        Entry::TextSearchDictionary(e) => named("TEXT SEARCH DICTIONARY", &e.schema, &e.name),
+        Entry::TextSearchConfiguration(e) => named("TEXT SEARCH CONFIGURATION", &e.schema, &e.name),
         Entry::Aggregate(e) => Some(format!("AGGREGATE {}", aggregate_name(e))),
         Entry::Constraint(e) => on("CONSTRAINT", &e.name, &e.schema, &e.table),
         Entry::Rule(e) => on("RULE", &e.name, &e.schema, &e.table),

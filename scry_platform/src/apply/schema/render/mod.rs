@@ -10,6 +10,7 @@ mod datatype;
 mod routine;
 mod sequence;
 mod table;
+mod text_search;
 mod view;
 
 use super::order::Node;
@@ -60,6 +61,10 @@ pub(super) fn object(lookup: &Lookup<'_>, object: &Object, out: &mut Rendered) {
         Entry::Table(table) => table::table(lookup, object, table, out),
         Entry::Function(function) => routine::function(object, function, out),
         Entry::Aggregate(aggregate) => routine::aggregate(object, aggregate, out),
+        Entry::Operator(operator) => routine::operator(object, operator, out),
+        Entry::Cast(cast) => routine::cast(object, cast, out),
+        Entry::TextSearchDictionary(dictionary) => text_search::dictionary(object, dictionary, out),
+        Entry::TextSearchConfiguration(configuration) => text_search::configuration(object, configuration, out),
         Entry::View(view) => view::view(object, view, out),
         Entry::MaterializedView(view) => view::materialized(object, view, out),
         Entry::Constraint(constraint) => attached::constraint(lookup, object, constraint, out),

@@ -1,9 +1,9 @@
-//! Functions, procedures, aggregates.
+//! Functions, procedures, aggregates, operators, casts.
 
 use super::Rendered;
 use crate::apply::schema::plan::{Step, main_node};
 use crate::apply::schema::quote::{literal, qualified};
-use scry_wire::catalog::{Aggregate, Function, Object};
+use scry_wire::catalog::{Aggregate, Cast, Class, Function, Object, Operator, QualifiedName};
 
 pub(super) fn function(object: &Object, function: &Function, out: &mut Rendered) {
     let step = Step::new(object, "create", vec![function.definition.clone()])
@@ -55,9 +55,8 @@ pub(super) fn aggregate(object: &Object, aggregate: &Aggregate, out: &mut Render
         aggregate
             .sort_operator
             .as_ref()
-            // An operator's name is made of operator characters and is not quoted.
-            .filter(|o| o.name.chars().all(|c| "+-*/<>=~!@#%^&|`?".contains(c)))
-            .map(|o| format!("SORTOP = OPERATOR({}.{})", super::ident(&o.schema), o.name)),
+            .and_then(operator_reference)
+            .map(|operator| format!("SORTOP = {operator}")),
     );
     parts.push(format!("PARALLEL = {}", parallel_word(&aggregate.parallel)));
     parts.extend((aggregate.aggkind == "h").then(|| "HYPOTHETICAL".to_owned()));
@@ -86,4 +85,73 @@ fn parallel_word(code: &str) -> &'static str {
         "r" => "RESTRICTED",
         _ => "UNSAFE",
     }
+}
+
+/// `OPERATOR(schema.name)`. The name is not quoted, so it must be one: None if not.
+fn operator_reference(name: &QualifiedName) -> Option<String> {
+    Some(format!("OPERATOR({})", operator_symbol(&name.schema, &name.name)?))
+}
+
+/// `schema.name` of an operator.
+fn operator_symbol(schema: &str, name: &str) -> Option<String> {
+    let legal = !name.is_empty() && name.chars().all(|c| "+-*/<>=~!@#%^&|`?".contains(c));
+    let comment = name.contains("--") || name.contains("/*");
+    (legal && !comment).then(|| format!("{}.{name}", super::ident(schema)))
+}
+
+/// Name and arguments, as DROP and COMMENT want them.
+pub(super) fn operator_name(operator: &Operator) -> Option<String> {
+    let side = |sql: &Option<String>| sql.clone().unwrap_or_else(|| "NONE".to_owned());
+    let symbol = operator_symbol(&operator.schema, &operator.name)?;
+    Some(format!("{symbol} ({}, {})", side(&operator.left), side(&operator.right)))
+}
+
+pub(super) fn operator(object: &Object, operator: &Operator, out: &mut Rendered) {
+    let (Some(symbol), Some(name)) =
+        (operator_symbol(&operator.schema, &operator.name), operator_name(operator))
+    else {
+        out.note(object, "its name is not one of an operator");
+        return;
+    };
+    let function = |name: &QualifiedName| qualified(&name.schema, &name.name);
+    let mut parts = vec![format!("FUNCTION = {}", function(&operator.function))];
+    let mut part = |word: &str, value: Option<String>| {
+        parts.extend(value.map(|value| format!("{word} = {value}")));
+    };
+    part("LEFTARG", operator.left.clone());
+    part("RIGHTARG", operator.right.clone());
+    part("COMMUTATOR", operator.commutator.as_ref().and_then(operator_reference));
+    part("NEGATOR", operator.negator.as_ref().and_then(operator_reference));
+    part("RESTRICT", operator.restrict.as_ref().map(function));
+    part("JOIN", operator.join.as_ref().map(function));
+    parts.extend(operator.merges.then(|| "MERGES".to_owned()));
+    parts.extend(operator.hashes.then(|| "HASHES".to_owned()));
+    let create = format!("CREATE OPERATOR {symbol} ({})", parts.join(", "));
+    let step = Step::new(object, "create", vec![create])
+        .undo(format!("DROP OPERATOR IF EXISTS {name} CASCADE"));
+    let mut node = main_node(object, step);
+    // Its commutator and negator may come later: the server keeps their place.
+    node.depends_on.retain(|id| id.class != Class::Operator);
+    out.nodes.push(node);
+}
+
+pub(super) fn cast(object: &Object, cast: &Cast, out: &mut Rendered) {
+    let how = match &cast.function {
+        Some(f) => format!("WITH FUNCTION {}({})", qualified(&f.schema, &f.name), f.arguments),
+        None if cast.method == "i" => "WITH INOUT".to_owned(),
+        None => "WITHOUT FUNCTION".to_owned(),
+    };
+    let context = match cast.context.as_str() {
+        "a" => " AS ASSIGNMENT",
+        "i" => " AS IMPLICIT",
+        _ => "",
+    };
+    let name = cast_name(cast);
+    let create = format!("CREATE CAST {name} {how}{context}");
+    let step = Step::new(object, "create", vec![create]).undo(format!("DROP CAST IF EXISTS {name} CASCADE"));
+    out.nodes.push(main_node(object, step));
+}
+
+pub(super) fn cast_name(cast: &Cast) -> String {
+    format!("({} AS {})", cast.source, cast.target)
 }

@@ -1,0 +1,8 @@
+//! Tuples: rows of a copy, old and new rows of a change.
+#![no_main]
+#![allow(dead_code, reason = "each target calls one entry point")]
+
+#[path = "../entry_points.rs"]
+mod entry_points;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| entry_points::tuple(input));

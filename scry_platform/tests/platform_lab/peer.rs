@@ -1,0 +1,169 @@
+//! A worker by hand: one HTTP/2 request, frames both ways.
+
+use super::batch::{Batch, frames};
+use bytes::{Bytes, BytesMut};
+use h2::client::SendRequest;
+use h2::{RecvStream, SendStream};
+use scry_wire::Lsn;
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::message::{
+    CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopiedTable, CopyFinish, CopyFinished, Message,
+    Refuse, Relation, Welcome,
+};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+pub struct Peer {
+    _request: SendRequest<Bytes>,
+    up: SendStream<Bytes>,
+    down: RecvStream,
+    buf: BytesMut,
+    pub status: u16,
+}
+
+impl Peer {
+    /// Opens a stream over plain HTTP/2.
+    pub async fn connect(port: u16, token: Option<&str>) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        Self::over(stream, token).await
+    }
+
+    pub async fn over<S>(stream: S, token: Option<&str>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut request, connection) =
+            h2::client::Builder::new().initial_window_size(1 << 20).handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut head = http::Request::post("http://platform/api/v1/stream");
+        if let Some(token) = token {
+            head = head.header("authorization", format!("Bearer {token}"));
+        }
+        request = request.ready().await.unwrap();
+        let (answer, up) = request.send_request(head.body(()).unwrap(), false).unwrap();
+        let answer = answer.await.unwrap();
+        let status = answer.status().as_u16();
+        Peer { _request: request, up, down: answer.into_body(), buf: BytesMut::new(), status }
+    }
+
+    /// Sends bytes as they are; false when the platform no longer reads.
+    pub async fn send_bytes(&mut self, bytes: impl Into<Bytes>) -> bool {
+        let mut rest: Bytes = bytes.into();
+        while !rest.is_empty() {
+            self.up.reserve_capacity(rest.len().min(1 << 20));
+            let room = match std::future::poll_fn(|cx| self.up.poll_capacity(cx)).await {
+                Some(Ok(room)) => room,
+                _ => return false,
+            };
+            if self.up.send_data(rest.split_to(room.min(rest.len())), false).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub async fn send(&mut self, message: &impl Message) {
+        self.send_bytes(message.to_frame()).await;
+    }
+
+    pub async fn send_batch(&mut self, batch: &Batch) {
+        for frame in batch.frames() {
+            self.send_bytes(frame).await;
+        }
+    }
+
+    /// Ends the request in order.
+    pub fn end(&mut self) {
+        let _ = self.up.send_data(Bytes::new(), true);
+    }
+
+    /// The next frame; `None` at the end of the answer. Notices are passed over.
+    pub async fn next(&mut self) -> Option<Frame> {
+        let read = async {
+            loop {
+                if let Some(frame) = Frame::take(&mut self.buf).unwrap() {
+                    if frame.tag() == Tag::Notice || frame.tag() == Tag::CopyProgress {
+                        continue;
+                    }
+                    return Some(frame);
+                }
+                let data = self.down.data().await?.ok()?;
+                let _ = self.down.flow_control().release_capacity(data.len());
+                self.buf.extend_from_slice(&data);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), read).await.expect("an answer within a minute")
+    }
+
+    pub async fn expect<M: Message>(&mut self) -> M {
+        let frame = self.next().await.expect("a frame");
+        if frame.tag() == Tag::Refuse && M::TAG != Tag::Refuse {
+            panic!("refused: {:?}", Refuse::from_frame(&frame).unwrap());
+        }
+        M::from_frame(&frame).unwrap()
+    }
+
+    pub async fn welcome(&mut self) -> Welcome {
+        self.expect().await
+    }
+
+    /// The refusal, past confirmations that may stand before it.
+    pub async fn refused(&mut self) -> Refuse {
+        loop {
+            let frame = self.next().await.expect("a refusal");
+            if frame.tag() == Tag::Refuse {
+                return Refuse::from_frame(&frame).unwrap();
+            }
+        }
+    }
+
+    pub async fn send_catalog(&mut self, document: &[u8]) {
+        for frame in frames(Tag::Catalog, document, 0) {
+            self.send_bytes(frame).await;
+        }
+    }
+
+    pub async fn catalog_applied(&mut self) -> CatalogApplied {
+        self.expect().await
+    }
+
+    /// Sends a chunk of table rows and returns the receipt.
+    pub async fn chunk(&mut self, chunk: u32, chunks: u32, relation: &Relation, rows: &[Vec<u8>]) -> ChunkDone {
+        self.chunk_of(super::COPY_ID, chunk, chunks, relation, rows).await;
+        self.expect().await
+    }
+
+    pub async fn chunk_of(
+        &mut self,
+        copy_id: u64,
+        chunk: u32,
+        chunks: u32,
+        relation: &Relation,
+        rows: &[Vec<u8>],
+    ) {
+        self.send(&ChunkStart { copy_id, chunk, chunks, relation: relation.clone() }).await;
+        for frame in frames(Tag::Rows, &rows.concat(), u32::try_from(rows.len()).unwrap()) {
+            self.send_bytes(frame).await;
+        }
+        self.send(&ChunkEnd { rows: rows.len() as u64 }).await;
+    }
+
+    pub async fn finish(&mut self, tables: &[(u32, u32, u64)]) -> CopyFinished {
+        let tables = tables.iter().map(|(relid, chunks, rows)| CopiedTable { relid: *relid, chunks: *chunks, rows: *rows });
+        self.send(&CopyFinish { tables: tables.collect() }).await;
+        self.expect().await
+    }
+
+    /// Reads confirmations until this position is flushed.
+    pub async fn confirmed(&mut self, lsn: u64) {
+        loop {
+            let confirm: Confirm = self.expect().await;
+            assert_eq!(confirm.applied_lsn, confirm.flushed_lsn);
+            assert!(confirm.flushed_lsn <= Lsn(lsn), "{} is beyond what was sent", confirm.flushed_lsn);
+            if confirm.flushed_lsn == Lsn(lsn) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Text search dictionaries and configurations of the document.
+
+use super::QualifiedName;
+use serde::{Deserialize, Serialize};
+
+/// A text search dictionary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_ts_dict")]
+pub struct TextSearchDictionary {
+    pub schema: String,
+    pub name: String,
+    pub template: QualifiedName,
+    /// The list of options as the server keeps it, in SQL.
+    #[serde(default)]
+    pub options: Option<String>,
+}
+
+/// A text search configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_ts_config")]
+pub struct TextSearchConfiguration {
+    pub schema: String,
+    pub name: String,
+    pub parser: QualifiedName,
+    #[serde(default)]
+    pub mappings: Vec<TextSearchMapping>,
+}
+
+/// The dictionaries asked for one kind of token, in their order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_ts_config_map")]
+pub struct TextSearchMapping {
+    pub token: String,
+    pub dictionaries: Vec<QualifiedName>,
+}
