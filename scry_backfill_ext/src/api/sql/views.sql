@@ -56,10 +56,11 @@ CROSS JOIN LATERAL (
     SELECT
         CASE
             WHEN j.desired OPERATOR(pg_catalog.=) 'stop' THEN 'stopped'
-            WHEN j.state OPERATOR(pg_catalog.=) ANY (ARRAY['finished', 'needs_resync']) THEN j.state
-            WHEN l.state IS NOT NULL THEN l.state
             WHEN j.desired OPERATOR(pg_catalog.=) 'pause' THEN 'paused'
-            ELSE 'starting'
+            WHEN j.state OPERATOR(pg_catalog.=) ANY (ARRAY['finished', 'needs_resync']) THEN j.state
+            -- What it was before the launcher has taken notice.
+            WHEN l.state IS NULL OR l.state OPERATOR(pg_catalog.=) ANY (ARRAY['paused', 'stopped']) THEN 'starting'
+            ELSE l.state
         END AS state,
         l.state OPERATOR(pg_catalog.=) 'streaming' AS streams,
         l.state IS NOT NULL AND NOT l.state OPERATOR(pg_catalog.=) ANY (ARRAY['paused', 'stopped', 'finished', 'streaming']) AS wants_sender
