@@ -152,8 +152,7 @@ part (classid, objid) AS (
       AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
       AND d.deptype OPERATOR(pg_catalog.=) ANY ('{a,i}'::"char"[])
       AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS TRUE
-      AND (d.objid OPERATOR(pg_catalog.=) ANY (
-            SELECT s.oid FROM relation AS s WHERE s.relkind OPERATOR(pg_catalog.=) 'S' AND s.relpersistence OPERATOR(pg_catalog.=) 'p')) IS TRUE
+      AND (d.objid OPERATOR(pg_catalog.=) ANY (SELECT s.oid FROM relation AS s WHERE s.relkind OPERATOR(pg_catalog.=) 'S')) IS TRUE
 ),
 -- Parts that reach a relation that does not come along.
 outside (classid, objid, relid) AS (
@@ -377,6 +376,10 @@ left_out (classid, objid, reason) AS (
     FROM relation AS r
     WHERE (r.relkind OPERATOR(pg_catalog.=) 'f' OR r.relpersistence OPERATOR(pg_catalog.=) 'u' AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,S}'::"char"[]))
       AND ($2::boolean OR r.oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[]))
+      AND (r.oid OPERATOR(pg_catalog.=) ANY (
+            SELECT p.objid
+            FROM part AS p
+            WHERE p.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass)) IS NOT TRUE
     UNION ALL
     SELECT u.classid, u.objid, u.reason
     FROM (

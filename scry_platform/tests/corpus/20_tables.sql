@@ -88,3 +88,15 @@ CREATE TABLE shop.typed_plain OF shop.row_type;
 CREATE TABLE shop.holds_rows (id int, r shop.users, rs shop.users[]);
 
 CREATE TABLE public.plain (id int PRIMARY KEY, v text);
+
+-- A valid check under one that is not; a generated column that a child names again.
+CREATE TABLE shop.not_valid (i int);
+CREATE TABLE shop.valid () INHERITS (shop.not_valid);
+CREATE TABLE shop.valid_below () INHERITS (shop.valid);
+ALTER TABLE shop.valid_below ADD CONSTRAINT same CHECK (i > 0);
+ALTER TABLE shop.valid ADD CONSTRAINT same CHECK (i > 0);
+ALTER TABLE shop.not_valid ADD CONSTRAINT same CHECK (i > 0) NOT VALID;
+CREATE TABLE shop.makes (a int, b int GENERATED ALWAYS AS (a * 2) STORED);
+CREATE TABLE shop.makes_too (a int, b int GENERATED ALWAYS AS (a * 2) STORED);
+ALTER TABLE shop.makes_too INHERIT shop.makes;
+ALTER TABLE shop.side ADD COLUMN later int;

@@ -2,8 +2,10 @@
 //!
 //! OIDs, column numbers (dropped columns are not made again) and states (a sequence's value,
 //! whether a materialized view is filled) are no part of the comparison; everything else is.
+//! Of a child by inheritance the order of columns is none either: columns that its parents got
+//! later stand at its end on the source, and in their place when it is made anew.
 
-use super::{Catalog, Object};
+use super::{Catalog, Entry, Object};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -44,6 +46,12 @@ impl Catalog {
 fn comparable(object: &Object) -> Value {
     let mut value = serde_json::to_value(&object.entry).unwrap_or(Value::Null);
     strip(&mut value);
+    if let (Entry::Table(table), Some(Value::Array(columns))) = (&object.entry, value.get_mut("columns"))
+        && table.partition_bound.is_none()
+        && !table.parents.is_empty()
+    {
+        columns.sort_by_key(|column| column.get("name").map(ToString::to_string));
+    }
     if let (Value::Object(fields), Some(comment)) = (&mut value, &object.comment) {
         fields.insert("comment".to_owned(), Value::String(comment.clone()));
     }

@@ -45,6 +45,9 @@ pub enum StageName {
     Keys,
     /// Partitions' indexes put under their parents'.
     IndexPartitions,
+    /// Check constraints that a child has of its own beside its parent's: the other way round the
+    /// server refuses a valid one under one that is not.
+    ChildChecks,
     /// Check constraints.
     Checks,
     /// Foreign keys.
@@ -73,6 +76,7 @@ impl StageName {
             Self::Indexes => "indexes",
             Self::Keys => "keys",
             Self::IndexPartitions => "index partitions",
+            Self::ChildChecks => "check constraints of children",
             Self::Checks => "check constraints",
             Self::ForeignKeys => "foreign keys",
             Self::Statistics => "statistics objects",
@@ -177,6 +181,22 @@ impl<'a> Lookup<'a> {
         self.identity.get(&table).into_iter().flatten().copied()
     }
 
+    /// How far the table is from the top of its tree.
+    pub(super) fn depth(&self, table: u32) -> usize {
+        let mut depth = 0;
+        let mut level = vec![table];
+        while !level.is_empty() && depth < 64 {
+            let tables =
+                level.iter().filter_map(|oid| self.get(ObjectId { class: Class::Relation, oid: *oid }));
+            level = tables
+                .filter_map(|object| if let Entry::Table(table) = &object.entry { Some(table) } else { None })
+                .flat_map(|table| table.parents.iter().map(|parent| parent.oid))
+                .collect();
+            depth += 1;
+        }
+        depth
+    }
+
     /// The table has a check of this name that its children inherit.
     pub(super) fn has_check(&self, table: u32, name: &str) -> bool {
         self.checks.contains(&(table, name))
@@ -209,6 +229,7 @@ pub fn plan(catalog: &Catalog) -> Plan {
         }
     }
     order_refreshes(&mut stages);
+    order_child_checks(catalog, &lookup, &mut stages);
     let mut names: Vec<StageName> = stages.keys().copied().collect();
     names.sort();
     for name in names {
@@ -230,6 +251,22 @@ fn order_refreshes(stages: &mut render::Stages) {
     if let Some(refreshes) = stages.get_mut(&StageName::Refresh) {
         refreshes.sort_by_key(|step| made.get(&step.object).copied().unwrap_or(usize::MAX));
     }
+}
+
+/// The deepest first.
+fn order_child_checks(catalog: &Catalog, lookup: &Lookup<'_>, stages: &mut render::Stages) {
+    let Some(checks) = stages.get_mut(&StageName::ChildChecks) else { return };
+    let tables: HashMap<ObjectId, u32> = catalog
+        .objects
+        .iter()
+        .filter_map(|object| match &object.entry {
+            Entry::Constraint(constraint) => Some((object.id(), constraint.table_oid)),
+            _ => None,
+        })
+        .collect();
+    checks.sort_by_cached_key(|step| {
+        std::cmp::Reverse(tables.get(&step.object).map_or(0, |table| lookup.depth(*table)))
+    });
 }
 
 impl Step {

@@ -18,10 +18,11 @@ pub(super) fn constraint(lookup: &Lookup<'_>, object: &Object, constraint: &Cons
         |only: &str| format!("ALTER TABLE {only}{table} ADD CONSTRAINT {name} {}", constraint.definition);
     match (constraint.contype.as_str(), &constraint.index) {
         ("c", _) => {
-            let from_parent = !constraint.local && parent_has_check(lookup, constraint);
-            if !from_parent {
+            let parent_has_it = parent_has_check(lookup, constraint);
+            if constraint.local || !parent_has_it {
                 let only = if constraint.no_inherit { "ONLY " } else { "" };
-                out.stage(StageName::Checks, Step::new(object, "create", vec![add(only)]));
+                let stage = if parent_has_it { StageName::ChildChecks } else { StageName::Checks };
+                out.stage(stage, Step::new(object, "create", vec![add(only)]));
             }
         }
         ("f", _) => {

@@ -64,7 +64,9 @@ pub(super) fn object(lookup: &Lookup<'_>, object: &Object, out: &mut Rendered) {
         Entry::Operator(operator) => routine::operator(object, operator, out),
         Entry::Cast(cast) => routine::cast(object, cast, out),
         Entry::TextSearchDictionary(dictionary) => text_search::dictionary(object, dictionary, out),
-        Entry::TextSearchConfiguration(configuration) => text_search::configuration(object, configuration, out),
+        Entry::TextSearchConfiguration(configuration) => {
+            text_search::configuration(object, configuration, out)
+        }
         Entry::View(view) => view::view(object, view, out),
         Entry::MaterializedView(view) => view::materialized(object, view, out),
         Entry::Constraint(constraint) => attached::constraint(lookup, object, constraint, out),

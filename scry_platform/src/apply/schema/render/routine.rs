@@ -127,8 +127,8 @@ pub(super) fn operator(object: &Object, operator: &Operator, out: &mut Rendered)
     parts.extend(operator.merges.then(|| "MERGES".to_owned()));
     parts.extend(operator.hashes.then(|| "HASHES".to_owned()));
     let create = format!("CREATE OPERATOR {symbol} ({})", parts.join(", "));
-    let step = Step::new(object, "create", vec![create])
-        .undo(format!("DROP OPERATOR IF EXISTS {name} CASCADE"));
+    let step =
+        Step::new(object, "create", vec![create]).undo(format!("DROP OPERATOR IF EXISTS {name} CASCADE"));
     let mut node = main_node(object, step);
     // Its commutator and negator may come later: the server keeps their place.
     node.depends_on.retain(|id| id.class != Class::Operator);

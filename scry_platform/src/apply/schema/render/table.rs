@@ -134,6 +134,8 @@ impl Shape<'_> {
         if let Some(default) = &column.default {
             match column.generated.as_str() {
                 "" if inline_default => sql.push_str(&format!(" DEFAULT {}", default.sql)),
+                // A child takes the expression from its parent, and may not name it.
+                "s" | "v" if self.inherits_expression(column) => {}
                 "s" => sql.push_str(&format!(" GENERATED ALWAYS AS ({}) STORED", default.sql)),
                 "v" => sql.push_str(&format!(" GENERATED ALWAYS AS ({}) VIRTUAL", default.sql)),
                 _ => {}
@@ -247,6 +249,10 @@ impl Shape<'_> {
     /// It stands in `CREATE TABLE`, instead of coming from a parent.
     fn is_printed(&self, column: &Column) -> bool {
         self.attached || column.local || self.parent_columns(column).next().is_none()
+    }
+
+    fn inherits_expression(&self, column: &Column) -> bool {
+        !self.attached && self.parent_columns(column).any(|parent| !parent.generated.is_empty())
     }
 
     fn parent_columns<'c>(&'c self, column: &'c Column) -> impl Iterator<Item = &'c Column> {
