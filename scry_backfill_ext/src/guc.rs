@@ -112,7 +112,8 @@ fn define_sender() {
         c"Directory of the socket between server and sender.",
         c"Empty for scry_backfill in the data directory. Must belong to the server's user alone (mode 0700).",
         &SOCKET_DIR,
-        GucContext::Postmaster,
+        // The server refuses one fixed at start from a library that is loaded later.
+        if server::preloading() { GucContext::Postmaster } else { GucContext::Sighup },
         GucFlags::SUPERUSER_ONLY,
     );
 }

@@ -40,6 +40,9 @@ pub struct Job {
 
 impl Job {
     /// The job `name` of this database, if there is one. As superuser.
+    ///
+    /// Run as a change, so that it sees what was committed while the caller's
+    /// statement waited, as for [`lock`].
     pub fn find(name: &str) -> Result<Option<Job>, Refusal> {
         const SQL: &str = "
             SELECT j.desired, j.state, j.mode, j.slot_name,
@@ -49,8 +52,8 @@ impl Job {
             LEFT JOIN scry_backfill.job_table AS t ON t.job = j.name
             WHERE j.name = $1
             GROUP BY j.name";
-        Ok(Spi::connect(|client| -> Result<Option<Job>, spi::Error> {
-            let rows = client.select(SQL, Some(1), &[DatumWithOid::from(name)])?;
+        Ok(Spi::connect_mut(|client| -> Result<Option<Job>, spi::Error> {
+            let rows = client.update(SQL, Some(1), &[DatumWithOid::from(name)])?;
             if rows.is_empty() {
                 return Ok(None);
             }

@@ -30,18 +30,14 @@ fn try_wait(name: &str, timeout: Interval) -> Result<bool, Refusal> {
     // A year is for ever, and does not overflow.
     let timeout = Duration::from_micros(micros).min(Duration::from_secs(365 * 24 * 3600));
     let job = as_superuser(|| Job::get(name))?;
-    match job.desired.as_str() {
-        "stop" => return Err(is_stopped(name)),
-        "pause" => return Err(is_paused(name)),
-        _ if job.state == "finished" => return Ok(true),
-        _ => {}
+    if is_finished(&job)? {
+        return Ok(true);
     }
     let target = server::flushed_insert_lsn();
     let deadline = Instant::now() + timeout;
     let mut look_ms = LOOK_MS.0;
-    let mut seen = false;
     loop {
-        match look(&job, target, &mut seen)? {
+        match look(&job, target)? {
             Look::There => return Ok(true),
             Look::NotYet if Instant::now() >= deadline => return Ok(false),
             Look::NotYet => {}
@@ -57,21 +53,25 @@ enum Look {
     NotYet,
 }
 
-fn look(job: &Job, target: u64, seen: &mut bool) -> Result<Look, Refusal> {
-    let Some(place) = job.place() else {
-        // The launcher has not found it yet; or it was stopped while we waited.
-        return if *seen { Err(is_stopped(&job.name)) } else { Ok(Look::NotYet) };
-    };
-    *seen = true;
-    match place.desired() {
-        Desired::Stop => return Err(is_stopped(&job.name)),
-        Desired::Pause => return Err(is_paused(&job.name)),
-        Desired::Run => {}
+fn look(job: &Job, target: u64) -> Result<Look, Refusal> {
+    let place = job.place();
+    if let Some(place) = place.filter(|place| place.desired() == Desired::Run) {
+        let there = place.state() == State::Finished || holds(place, target);
+        return Ok(if there { Look::There } else { Look::NotYet });
     }
-    if place.state() == State::Finished {
-        return Ok(Look::There);
+    // The launcher has not found it yet, or it was stopped or paused while we
+    // waited: the table knows.
+    let now = as_superuser(|| Job::get(&job.name))?;
+    Ok(if is_finished(&now)? { Look::There } else { Look::NotYet })
+}
+
+/// Whether a job's copy is all it had to do; an error if it does not run.
+fn is_finished(job: &Job) -> Result<bool, Refusal> {
+    match job.desired.as_str() {
+        "stop" => Err(is_stopped(&job.name)),
+        "pause" => Err(is_paused(&job.name)),
+        _ => Ok(job.state == "finished"),
     }
-    Ok(if holds(place, target) { Look::There } else { Look::NotYet })
 }
 
 /// Whether the shadow holds everything up to `target`; asks the worker to get there.

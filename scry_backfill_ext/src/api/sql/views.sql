@@ -33,7 +33,7 @@ SELECT
     l.transactions_streamed,
     l.rows_copied,
     l.bytes_copied,
-    NULLIF(l.finish_step, '') AS finish_step,
+    CASE WHEN l.state OPERATOR(pg_catalog.=) 'finishing' THEN NULLIF(l.finish_step, '') END AS finish_step,
     l.finish_done,
     l.finish_total,
     x.max_rows_per_second,
