@@ -409,7 +409,7 @@ left_out (classid, objid, reason) AS (
         SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 'base types are not copied'
         FROM pg_catalog.pg_type AS t
         JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
-        WHERE t.typtype OPERATOR(pg_catalog.=) 'b' AND t.oid OPERATOR(pg_catalog.>=) 16384
+        WHERE t.typtype OPERATOR(pg_catalog.=) ANY ('{b,p}'::"char"[]) AND t.oid OPERATOR(pg_catalog.>=) 16384
           AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_type AS e WHERE e.oid OPERATOR(pg_catalog.=) t.typelem AND e.typarray OPERATOR(pg_catalog.=) t.oid)
         UNION ALL

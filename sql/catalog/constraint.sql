@@ -26,6 +26,10 @@ SELECT pg_catalog.jsonb_build_object(
             'method', am.amname,
             'definition', pg_catalog.pg_get_indexdef(i.indexrelid),
             'clustered', i.indisclustered,
+            'parent_oid', (
+                SELECT h.inhparent::bigint
+                FROM pg_catalog.pg_inherits AS h
+                WHERE h.inhrelid OPERATOR(pg_catalog.=) i.indexrelid),
             'comment', pg_catalog.obj_description(i.indexrelid, 'pg_class'))
         FROM pg_catalog.pg_index AS i
         JOIN pg_catalog.pg_class AS ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid

@@ -29,3 +29,8 @@ CREATE TABLE shop.refers_to_events (id bigint, at timestamptz, kind text,
 CREATE TABLE shop.by_expression (a int, b text COLLATE "C") PARTITION BY RANGE ((a * 2), b COLLATE "C" text_pattern_ops);
 CREATE TABLE shop.by_expression_1 PARTITION OF shop.by_expression FOR VALUES FROM (MINVALUE, MINVALUE) TO (10, 'm');
 COMMENT ON TABLE shop.events_2020_a IS 'a leaf';
+-- A plain index of the parent over a partition's key.
+CREATE TABLE shop.keyed (a int NOT NULL) PARTITION BY LIST (a);
+CREATE TABLE shop.keyed_1 PARTITION OF shop.keyed (PRIMARY KEY (a)) FOR VALUES IN (1);
+CREATE UNIQUE INDEX keyed_a ON ONLY shop.keyed (a);
+ALTER INDEX shop.keyed_a ATTACH PARTITION shop.keyed_1_pkey;

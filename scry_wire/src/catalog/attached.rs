@@ -52,6 +52,9 @@ pub struct BackingIndex {
     pub definition: String,
     #[serde(default)]
     pub clustered: bool,
+    /// The partitioned index that this one is a part of; a constraint's or not.
+    #[serde(default)]
+    pub parent_oid: Option<u32>,
     #[serde(default)]
     pub comment: Option<String>,
 }

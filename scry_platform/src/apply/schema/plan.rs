@@ -146,6 +146,8 @@ pub(super) struct Lookup<'a> {
     /// Table and name of checks that children inherit.
     checks: HashSet<(u32, &'a str)>,
     schemas: HashSet<&'a str>,
+    /// Schema and name by OID, of indexes with and without a constraint.
+    indexes: HashMap<u32, (&'a str, &'a str)>,
 }
 
 impl<'a> Lookup<'a> {
@@ -155,6 +157,7 @@ impl<'a> Lookup<'a> {
             identity: HashMap::new(),
             checks: HashSet::new(),
             schemas: HashSet::new(),
+            indexes: HashMap::new(),
         };
         for object in &catalog.objects {
             match &object.entry {
@@ -164,8 +167,16 @@ impl<'a> Lookup<'a> {
                         columns.push((owner.attnum, sequence));
                     }
                 }
-                Entry::Constraint(check) if check.contype == "c" && !check.no_inherit => {
-                    lookup.checks.insert((check.table_oid, &check.name));
+                Entry::Constraint(constraint) => {
+                    if constraint.contype == "c" && !constraint.no_inherit {
+                        lookup.checks.insert((constraint.table_oid, &constraint.name));
+                    }
+                    if let Some(index) = &constraint.index {
+                        lookup.indexes.insert(index.oid, (&constraint.schema, &index.name));
+                    }
+                }
+                Entry::Index(index) => {
+                    lookup.indexes.insert(object.oid, (&index.schema, &index.name));
                 }
                 Entry::Schema(schema) => {
                     lookup.schemas.insert(&schema.name);
@@ -200,6 +211,11 @@ impl<'a> Lookup<'a> {
     /// The table has a check of this name that its children inherit.
     pub(super) fn has_check(&self, table: u32, name: &str) -> bool {
         self.checks.contains(&(table, name))
+    }
+
+    /// Schema and name of an index.
+    pub(super) fn index(&self, oid: Option<u32>) -> Option<(&'a str, &'a str)> {
+        self.indexes.get(&oid?).copied()
     }
 
     pub(super) fn has_schema(&self, name: &str) -> bool {

@@ -42,10 +42,8 @@ pub(super) fn constraint(lookup: &Lookup<'_>, object: &Object, constraint: &Cons
         }
     }
     if let Some(index) = &constraint.index {
-        let parent = lookup.get(ObjectId { class: Class::Constraint, oid: constraint.parent_oid });
-        if let Some(Entry::Constraint(parent)) = parent.map(|parent| &parent.entry) {
-            let parent_index = parent.index.as_ref().map_or(&parent.name, |index| &index.name);
-            attach(object, (&parent.schema, parent_index), (&constraint.schema, &index.name), out);
+        if let Some(parent) = lookup.index(index.parent_oid) {
+            attach(object, parent, (&constraint.schema, &index.name), out);
         }
         if index.clustered {
             cluster(object, &table, &index.name, out);
@@ -87,9 +85,8 @@ pub(super) fn index(lookup: &Lookup<'_>, object: &Object, index: &Index, out: &m
     }
     let stage = if index.table_kind == "m" { StageName::MaterializedIndexes } else { StageName::Indexes };
     out.stage(stage, Step::new(object, "create", sql));
-    let parent = lookup.get(ObjectId { class: Class::Relation, oid: index.parent_oid.unwrap_or(0) });
-    if let Some(Entry::Index(parent)) = parent.map(|parent| &parent.entry) {
-        attach(object, (&parent.schema, &parent.name), (&index.schema, &index.name), out);
+    if let Some(parent) = lookup.index(index.parent_oid) {
+        attach(object, parent, (&index.schema, &index.name), out);
     }
     if index.clustered {
         cluster(object, &qualified(&index.table_schema, &index.table), &index.name, out);
