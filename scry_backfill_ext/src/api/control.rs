@@ -41,7 +41,7 @@ fn resume(job: &str) {
 fn try_stop(name: &str, drop_slot: bool) -> Result<(), Refusal> {
     let job = lock_and_get(name)?;
     end_workers(&job, Desired::Stop)?;
-    job.set_desired("stop")?;
+    job.set_desired(Desired::Stop)?;
     job.set_state("stopped")?;
     if drop_slot && !job.slot_name.is_empty() {
         slot_drop::drop_slot(&job.slot_name);
@@ -59,7 +59,7 @@ fn try_pause(name: &str) -> Result<(), Refusal> {
         _ => {}
     }
     end_workers(&job, Desired::Pause)?;
-    job.set_desired("pause")?;
+    job.set_desired(Desired::Pause)?;
     note(&job, "the job was paused; its slot keeps WAL until it goes on")
 }
 
@@ -71,7 +71,7 @@ fn try_resume(name: &str) -> Result<(), Refusal> {
         "run" => Ok(()),
         "stop" => Err(is_stopped(name)),
         _ => {
-            job.set_desired("run")?;
+            job.set_desired(Desired::Run)?;
             note(&job, "the job goes on")
         }
     }

@@ -14,7 +14,7 @@ use pgrx::spi::{self, Spi};
 use super::names;
 use super::refusal::{Refusal, literal};
 use crate::pg::{server, shared};
-use crate::worker::shmem::JobRef;
+use crate::worker::shmem::{Desired, JobRef};
 
 /// First key of the advisory locks: "scry".
 const LOCK_CLASS: i32 = 0x7363_7279;
@@ -104,10 +104,10 @@ impl Job {
     }
 
     /// Writes what the user wants. As superuser, under [`lock`].
-    pub fn set_desired(&self, desired: &str) -> Result<(), Refusal> {
+    pub fn set_desired(&self, desired: Desired) -> Result<(), Refusal> {
         Spi::run_with_args(
             "UPDATE scry_backfill.job SET desired = $2, changed_at = now() WHERE name = $1",
-            &[DatumWithOid::from(self.name.as_str()), DatumWithOid::from(desired)],
+            &[DatumWithOid::from(self.name.as_str()), DatumWithOid::from(desired.as_str())],
         )?;
         Ok(())
     }

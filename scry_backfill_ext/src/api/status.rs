@@ -14,6 +14,7 @@ use crate::worker::shmem::{self, JobRef};
 
 /// The jobs of this database that have a place in shared memory.
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the signature")]
 fn live_jobs() -> TableIterator<
     'static,
     (
@@ -84,6 +85,7 @@ fn live_jobs() -> TableIterator<
 
 /// The copies that are under way in this database, a row a table.
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the signature")]
 fn live_copies() -> TableIterator<
     'static,
     (

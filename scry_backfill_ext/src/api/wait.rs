@@ -11,7 +11,7 @@ use super::job::{self, Job};
 use super::preflight;
 use super::refusal::{Refusal, or_raise};
 use crate::pg::privileged::as_superuser;
-use crate::pg::{latch, peer, server};
+use crate::pg::{latch, peer, wal};
 use crate::worker::shmem::{Desired, JobRef, State};
 
 /// First and longest time between two looks.
@@ -33,11 +33,13 @@ fn try_wait(name: &str, timeout: Interval) -> Result<bool, Refusal> {
     if is_finished(&job)? {
         return Ok(true);
     }
-    let target = server::flushed_insert_lsn();
+    // What is not on disk is not decoded.
+    let target = wal::insert_position();
+    wal::flush(target);
     let deadline = Instant::now() + timeout;
     let mut look_ms = LOOK_MS.0;
     loop {
-        match look(&job, target)? {
+        match look(&job, target.0)? {
             Look::There => return Ok(true),
             Look::NotYet if Instant::now() >= deadline => return Ok(false),
             Look::NotYet => {}

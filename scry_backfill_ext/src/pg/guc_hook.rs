@@ -47,7 +47,7 @@ unsafe extern "C-unwind" fn check_endpoint(
         CStr::from_ptr(*value)
     };
     let problem = match text.to_str() {
-        Ok(text) if text.is_empty() => return true,
+        Ok("") => return true,
         Ok(text) => match crate::guc::check_endpoint(text) {
             Ok(()) => return true,
             Err(problem) => problem,

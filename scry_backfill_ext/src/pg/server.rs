@@ -140,16 +140,6 @@ pub fn encoding() -> String {
         .into_owned()
 }
 
-/// End of the WAL inserted so far, made durable.
-pub fn flushed_insert_lsn() -> u64 {
-    // SAFETY: callable in any process with shared memory that is not in recovery; raises an ERROR otherwise.
-    unsafe {
-        let lsn = pg_sys::GetXLogInsertRecPtr();
-        pg_sys::XLogFlush(lsn);
-        lsn
-    }
-}
-
 /// 63 random bits, never 0.
 pub fn random_positive() -> i64 {
     let mut bytes = [0_u8; 8];
