@@ -40,6 +40,9 @@ pub fn main(argument: usize) {
     let live = job.live();
     worker::announce_until_exit(&live.stream, Some(live));
     live.started_at.store(latch::now(), Relaxed);
+    for counter in [&live.stream_rows, &live.stream_bytes, &live.stream_transactions, &live.blocked_us] {
+        counter.store(0, Relaxed);
+    }
     job.set_state(State::Starting);
     worker::connect(live.database.load(Relaxed));
     worker::run(
