@@ -41,6 +41,9 @@ pub struct ServeArgs {
     /// Keep the shadow in this database instead of an embedded cluster
     #[arg(long, value_name = "URL", env = "SCRY_PLATFORM_SHADOW_URL", hide_env_values = true)]
     pub shadow_url: Option<String>,
+    /// Speak TLS with the database of --shadow-url, trusting these authorities (PEM)
+    #[arg(long, value_name = "FILE", env = "SCRY_PLATFORM_SHADOW_CA", requires = "shadow_url")]
+    pub shadow_ca: Option<PathBuf>,
     /// Certificate chain in PEM; turns TLS on
     #[arg(long, value_name = "FILE", env = "SCRY_PLATFORM_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -112,6 +115,8 @@ pub struct ServeConfig {
     pub data_dir: PathBuf,
     /// An external shadow.
     pub shadow_url: Option<String>,
+    /// Authorities of the external shadow's certificate.
+    pub shadow_ca: Option<PathBuf>,
     /// TLS, if any.
     pub tls: Option<TlsFiles>,
     /// The token's file.
@@ -145,6 +150,7 @@ impl ServeArgs {
             listen,
             data_dir,
             shadow_url: self.shadow_url.clone(),
+            shadow_ca: self.shadow_ca.clone(),
             tls,
             auth_token_file: self.auth_token_file.clone(),
             pg_bin: self.pg_bin.clone(),

@@ -74,7 +74,7 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
 
 async fn open_shadows(config: &ServeConfig, files: Files) -> Result<Shadows, Error> {
     let backend = match &config.shadow_url {
-        Some(url) => Backend::External(External::new(url)?),
+        Some(url) => Backend::External(External::new(url, config.shadow_ca.as_deref())?),
         None => Backend::Embedded(Box::new(Embedded::start(files, config.pg_bin.as_deref()).await?)),
     };
     Shadows::open(backend).await

@@ -20,15 +20,14 @@ use scry_wire::catalog::{Catalog, Class, Entry};
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::limits;
 use scry_wire::message::{
-    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LeftOutText, Level,
-    Message,
+    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LeftOutText, Message,
 };
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres::{CancelToken, Client};
 use tokio_util::sync::CancellationToken;
 
 /// A snapshot leader's connection.
@@ -267,14 +266,13 @@ async fn finish_copy(
     let mut left_out = origin::left_out(&**session).await?;
     left_out.extend(post_data(shadow, catalog.clone(), sender).await?);
     tidy(&mut left_out);
-    sender.notice(Level::Info, "collecting statistics of the shadow's tables").await?;
-    analyze(session, &catalog).await;
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
     origin::store_left_out(&**session, &left_out).await?;
     origin::finish_copy(&**session, hello.generation).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the end of the copy"))?;
     shadow.refresh(session).await?;
     tracing::info!(shadow = %shadow.database, generation = hello.generation, "copy complete");
+    tokio::spawn(analyze(shadow.clone(), catalog));
     sender.send(&CopyFinished { left_out }).await
 }
 
@@ -319,8 +317,8 @@ async fn post_data(shadow: &Shadow, catalog: Arc<Catalog>, sender: &FrameSender)
     };
     let owner = shadow.owner.clone();
     let making = on_own_thread(async move || {
-        let helpers = Helpers::default();
-        let connect = || helpers.connect(&owner);
+        let helpers = Helpers { owner, cancels: Mutex::default() };
+        let connect = || helpers.connect();
         let report = move |progress: &Progress| {
             let _ = newest.try_send(progress.clone());
         };
@@ -335,14 +333,14 @@ async fn post_data(shadow: &Shadow, catalog: Arc<Catalog>, sender: &FrameSender)
 /// Connections that build indexes and the like side by side. Dropped in the
 /// middle they are cancelled; while one still works it holds a shared lock,
 /// and the next leader waits for it ([`wait_for_helpers`]).
-#[derive(Default)]
 struct Helpers {
+    owner: Connector,
     cancels: Mutex<Vec<CancelToken>>,
 }
 
 impl Helpers {
-    async fn connect(&self, owner: &Connector) -> std::result::Result<Client, tokio_postgres::Error> {
-        let (client, _task) = owner.client().await?;
+    async fn connect(&self) -> std::result::Result<Client, tokio_postgres::Error> {
+        let (client, _task) = self.owner.client().await?;
         let lock = format!("SELECT pg_catalog.pg_advisory_lock_shared({HELPERS_LOCK})");
         client.batch_execute(&lock).await?;
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
@@ -353,9 +351,10 @@ impl Helpers {
 impl Drop for Helpers {
     fn drop(&mut self) {
         let cancels = std::mem::take(&mut *self.cancels.lock().unwrap_or_else(PoisonError::into_inner));
+        let owner = self.owner.clone();
         tokio::spawn(async move {
-            for cancel in cancels {
-                let _ = cancel.cancel_query(NoTls).await;
+            for token in cancels {
+                owner.cancel(token).await;
             }
         });
     }
@@ -377,9 +376,11 @@ fn to_message(progress: &Progress) -> CopyProgress {
     }
 }
 
-/// Statistics help the shadow's users; nothing depends on them.
-async fn analyze(session: &Session, catalog: &Catalog) {
-    for name in table_names(catalog).values() {
+/// Statistics help the shadow's users; nothing depends on them, and the stream
+/// does not wait for them.
+async fn analyze(shadow: Arc<Shadow>, catalog: Arc<Catalog>) {
+    let Ok(session) = shadow.owner.open(Purpose::Own).await else { return };
+    for name in table_names(&catalog).values() {
         if let Err(error) = session.batch_execute(&format!("ANALYZE {name}")).await {
             tracing::debug!(table = %name, error = %crate::error_text(&error), "could not analyze");
         }

@@ -52,6 +52,9 @@ impl RelationMap {
         check_name(&relation)?;
         if self.known.get(&relation.relid) != Some(&relation) {
             self.targets.remove(&relation.relid);
+            if self.known.len() >= RELATIONS_MAX && !self.known.contains_key(&relation.relid) {
+                return Err(Error::protocol(format!("more than {RELATIONS_MAX} relations are described")));
+            }
             self.known.insert(relation.relid, relation);
         }
         Ok(())
@@ -67,6 +70,10 @@ impl RelationMap {
     pub async fn prepare(&mut self, session: &Session, relid: u32) -> Result<()> {
         let relation = self.known.get(&relid).ok_or_else(|| undescribed(relid))?;
         let target = look_up(session, relation.clone()).await?;
+        if self.targets.len() >= TARGETS_MAX {
+            // Looked up again when they are needed; the server's memory is bounded too.
+            self.targets.clear();
+        }
         self.targets.insert(relid, target);
         Ok(())
     }
@@ -286,6 +293,10 @@ pub fn full_name(relation: &Relation) -> String {
     qualified(relation).replace(char::is_control, "?")
 }
 
+/// Relations that one stream may describe: about a kilobyte each.
+const RELATIONS_MAX: usize = 100_000;
+/// Twins that are kept with their prepared statements.
+const TARGETS_MAX: usize = 2_000;
 /// Sets of unchanged columns that are kept prepared for one table.
 const VARIANTS_MAX: usize = 64;
 

@@ -4,7 +4,7 @@
 //! insert ─► run of rows of one table ─┬─ long or large ─► COPY
 //!                                     └─ short ─► statements ─┐
 //! update, delete, truncate, sequence ─────────────────────────┴► pipeline ─► shadow
-//! commit: drain ─► position ─► drain ─► COMMIT
+//! commit: position ─► drain ─► COMMIT
 //! ```
 //!
 //! Invariants: the order of changes is kept (a run is written before anything
@@ -218,7 +218,6 @@ impl Writer {
     /// it is flushed.
     pub async fn commit(&mut self, generation: u64, from: Lsn, to: Lsn, rows: u64) -> Result<()> {
         self.write_run().await?;
-        self.drain().await?;
         if to > from {
             let (session, advance) = (self.session.clone(), self.advance.clone());
             let rows = rows.cast_signed();
@@ -228,8 +227,9 @@ impl Writer {
             };
             let note = Note { relid: 0, operation: "position", rows: Some(1), key: None };
             self.send(flight, note, 0).await?;
-            self.drain().await?;
         }
+        // Not before every answer is checked.
+        self.drain().await?;
         if self.open {
             self.plain("COMMIT", "commit").await?;
             self.drain().await?;

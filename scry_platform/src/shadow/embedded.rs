@@ -63,7 +63,7 @@ impl Embedded {
         let role = |user: &str, password: &str| {
             let mut config = base.clone();
             config.user(user).password(password);
-            Connector::new(config)
+            Connector::new(config, None)
         };
         let embedded = Embedded {
             admin: role(ADMIN, &admin_password),

@@ -4,8 +4,11 @@
 //! what it may not make is left out and said.
 
 use super::Connector;
+use super::tls::ShadowTls;
 use crate::{Error, Result};
+use std::path::Path;
 use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 /// The database that `--shadow-url` names.
 pub struct External {
@@ -17,8 +20,8 @@ impl External {
     ///
     /// # Errors
     /// It is not a PostgreSQL URL. The text does not repeat it: it may hold a password.
-    pub fn new(url: &str) -> Result<Self> {
-        let config: Config = url.parse().map_err(|e: tokio_postgres::Error| Error::Shadow {
+    pub fn new(url: &str, ca_file: Option<&Path>) -> Result<Self> {
+        let mut config: Config = url.parse().map_err(|e: tokio_postgres::Error| Error::Shadow {
             message: format!("--shadow-url is not a PostgreSQL connection URL: {e}"),
             hint: "Expected postgresql://user:password@host:port/database.".to_owned(),
             retry: false,
@@ -30,7 +33,20 @@ impl External {
                 retry: false,
             });
         }
-        Ok(External { owner: Connector::new(config) })
+        let unfit = |message: String| Error::Shadow { message, hint: String::new(), retry: false };
+        let tls = ca_file.map(ShadowTls::new).transpose().map_err(unfit)?;
+        if tls.is_none() && config.get_ssl_mode() == SslMode::Require {
+            return Err(Error::Shadow {
+                message: "--shadow-url asks for sslmode=require, but no authority is trusted".to_owned(),
+                hint: "Name the server's certificate authority with --shadow-ca FILE.".to_owned(),
+                retry: false,
+            });
+        }
+        if tls.is_some() {
+            // Whoever names an authority wants it checked.
+            config.ssl_mode(SslMode::Require);
+        }
+        Ok(External { owner: Connector::new(config, tls) })
     }
 
     /// Sessions as the role of the URL.

@@ -46,6 +46,13 @@ impl Files {
         self.dir.join("shadow.log")
     }
 
+    /// Keeps the log from growing for ever: a large one becomes `shadow.log.1`.
+    pub fn rotate_log(&self) {
+        if std::fs::metadata(self.log()).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX) {
+            let _ = std::fs::rename(self.log(), self.dir.join("shadow.log.1"));
+        }
+    }
+
     /// The directory of the Unix socket.
     #[must_use]
     pub fn run(&self) -> PathBuf {
@@ -114,6 +121,8 @@ impl Files {
         std::fs::rename(&path, self.dir.join(name))
     }
 }
+
+const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// 192 random bits in letters that need no quoting anywhere.
 fn random_password() -> io::Result<String> {

@@ -17,6 +17,7 @@ pub mod lease;
 mod programs;
 pub mod server;
 mod session;
+mod tls;
 
 pub use external::External;
 pub use files::Files;

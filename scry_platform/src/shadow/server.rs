@@ -44,6 +44,7 @@ struct Shared {
 impl Server {
     /// Starts the server and the thread that keeps it running.
     pub fn start(programs: Programs, files: Files, arguments: Vec<String>) -> Result<Self> {
+        files.rotate_log();
         let shared = Arc::new(Shared { stopping: AtomicBool::new(false), pid: AtomicI32::new(0) });
         let (first_tx, first_rx) = std::sync::mpsc::channel();
         let keeper = Keeper { programs, files, arguments, shared: shared.clone() };

@@ -6,18 +6,21 @@
 //! the middle of a statement cancels it, so that its transaction ends at once
 //! and whoever takes over need not wait.
 
+use super::tls::ShadowTls;
 use crate::apply::schema::quote;
 use crate::{Error, Result};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, Connection, NoTls};
 
 /// Makes sessions on one database as one role.
 #[derive(Debug, Clone)]
 pub struct Connector {
     config: Config,
+    tls: Option<ShadowTls>,
 }
 
 /// What a session is for.
@@ -32,9 +35,9 @@ pub enum Purpose {
 impl Connector {
     /// A connector to what `config` names.
     #[must_use]
-    pub fn new(mut config: Config) -> Self {
+    pub fn new(mut config: Config, tls: Option<ShadowTls>) -> Self {
         config.connect_timeout(CONNECT_TIMEOUT).application_name("scry_platform");
-        Connector { config }
+        Connector { config, tls }
     }
 
     /// The same role and server, another database.
@@ -42,7 +45,7 @@ impl Connector {
     pub fn on_database(&self, database: &str) -> Self {
         let mut config = self.config.clone();
         config.dbname(database);
-        Connector { config }
+        Connector { config, tls: self.tls.clone() }
     }
 
     /// The database's name.
@@ -59,13 +62,28 @@ impl Connector {
 
     /// A plain connection with its task: for code that brings its own settings.
     pub async fn client(&self) -> std::result::Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %crate::error_text(&error), "connection to the shadow ended");
+        match &self.tls {
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                Ok((client, tokio::spawn(drive(connection))))
             }
-        });
-        Ok((client, task))
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                Ok((client, tokio::spawn(drive(connection))))
+            }
+        }
+    }
+
+    /// Cancels what a connection is doing; does not wait for it to end.
+    pub async fn cancel(&self, token: CancelToken) {
+        let cancelled = async {
+            match &self.tls {
+                None => token.cancel_query(NoTls).await,
+                Some(tls) => token.cancel_query(tls.clone()).await,
+            }
+        };
+        // It may have ended by itself.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, cancelled).await;
     }
 
     /// Opens a session.
@@ -75,7 +93,7 @@ impl Connector {
     /// grants it is in the hint.
     pub async fn open(&self, purpose: Purpose) -> Result<Session> {
         let (client, task) = self.client().await.map_err(|source| self.unreachable(&source))?;
-        let session = Session { client: Some(client), task: Some(task), armed: false };
+        let session = Session { client: Some(client), task: Some(task), connector: self.clone(), armed: false };
         session.batch_execute(SETTINGS).await.map_err(Error::sql("prepare a session on the shadow"))?;
         if purpose == Purpose::Apply {
             session.batch_execute(APPLY_SETTINGS).await.map_err(|source| self.no_replica(source))?;
@@ -111,11 +129,22 @@ impl Connector {
     }
 }
 
+async fn drive<S, T>(connection: Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %crate::error_text(&error), "connection to the shadow ended");
+    }
+}
+
 /// A connection whose settings are in place.
 #[derive(Debug)]
 pub struct Session {
     client: Option<Client>,
     task: Option<JoinHandle<()>>,
+    connector: Connector,
     armed: bool,
 }
 
@@ -164,11 +193,9 @@ impl Drop for Session {
         if !self.armed || client.is_closed() {
             return;
         }
-        let cancel = client.cancel_token();
+        let (connector, token) = (self.connector.clone(), client.cancel_token());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, cancel.cancel_query(NoTls)).await;
-            });
+            runtime.spawn(async move { connector.cancel(token).await });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A real `scry_platform` process with an embedded shadow, and a scripted
 //! worker that speaks frames over HTTP/2 to it.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod batch;
@@ -77,6 +77,14 @@ impl Platform {
             assert!(start.elapsed() < Duration::from_secs(60), "not ready:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    pub async fn start_if_stopped(&mut self) {
+        if self.child.is_none() {
+            self.start().await;
+        }
+        let ready = async || self.get("/api/v1/ready").await.is_some_and(|(status, _)| status == 200);
+        eventually(true, ready).await;
     }
 
     pub fn pid(&self) -> u32 {

@@ -29,22 +29,35 @@ impl Peer {
         Self::over(stream, token).await
     }
 
+    /// As [`connect`](Self::connect), for a platform that may not be there.
+    pub async fn try_connect(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        Self::try_over(stream, None).await
+    }
+
     pub async fn over<S>(stream: S, token: Option<&str>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        Self::try_over(stream, token).await.expect("an HTTP/2 stream")
+    }
+
+    async fn try_over<S>(stream: S, token: Option<&str>) -> Option<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (mut request, connection) =
-            h2::client::Builder::new().initial_window_size(1 << 20).handshake(stream).await.unwrap();
+            h2::client::Builder::new().initial_window_size(1 << 20).handshake(stream).await.ok()?;
         tokio::spawn(connection);
         let mut head = http::Request::post("http://platform/api/v1/stream");
         if let Some(token) = token {
             head = head.header("authorization", format!("Bearer {token}"));
         }
-        request = request.ready().await.unwrap();
-        let (answer, up) = request.send_request(head.body(()).unwrap(), false).unwrap();
-        let answer = answer.await.unwrap();
+        request = request.ready().await.ok()?;
+        let (answer, up) = request.send_request(head.body(()).unwrap(), false).ok()?;
+        let answer = answer.await.ok()?;
         let status = answer.status().as_u16();
-        Peer { _request: request, up, down: answer.into_body(), buf: BytesMut::new(), status }
+        Some(Peer { _request: request, up, down: answer.into_body(), buf: BytesMut::new(), status })
     }
 
     /// Sends bytes as they are; false when the platform no longer reads.
@@ -80,20 +93,23 @@ impl Peer {
 
     /// The next frame; `None` at the end of the answer. Notices are passed over.
     pub async fn next(&mut self) -> Option<Frame> {
-        let read = async {
-            loop {
-                if let Some(frame) = Frame::take(&mut self.buf).unwrap() {
-                    if frame.tag() == Tag::Notice || frame.tag() == Tag::CopyProgress {
-                        continue;
-                    }
-                    return Some(frame);
-                }
-                let data = self.down.data().await?.ok()?;
-                let _ = self.down.flow_control().release_capacity(data.len());
-                self.buf.extend_from_slice(&data);
-            }
-        };
+        let read = self.try_next();
         tokio::time::timeout(Duration::from_secs(60), read).await.expect("an answer within a minute")
+    }
+
+    /// As [`next`](Self::next), however long it takes. May be dropped.
+    pub async fn try_next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = Frame::take(&mut self.buf).unwrap() {
+                if frame.tag() == Tag::Notice || frame.tag() == Tag::CopyProgress {
+                    continue;
+                }
+                return Some(frame);
+            }
+            let data = self.down.data().await?.ok()?;
+            let _ = self.down.flow_control().release_capacity(data.len());
+            self.buf.extend_from_slice(&data);
+        }
     }
 
     pub async fn expect<M: Message>(&mut self) -> M {
