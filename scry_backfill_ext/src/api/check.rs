@@ -6,7 +6,6 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{self, Spi};
 use pgrx::{name, pg_extern};
 
 use super::options::JobOptions;
@@ -16,6 +15,7 @@ use super::select::{self, Caller, Selection};
 use super::start::foreign_keys_left_out;
 use crate::guc::{self, SenderKind};
 use crate::pg::privileged::as_superuser;
+use crate::pg::read;
 use crate::worker::sender_child;
 
 struct Finding {
@@ -162,7 +162,7 @@ fn text_types(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), 
 }
 
 fn large_objects(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
-    let any = Spi::get_one::<bool>("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")?;
+    let any = read::one::<bool>("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)", &[])?;
     if any == Some(true) {
         findings.push(Finding::new(
             "warning",
@@ -175,9 +175,9 @@ fn large_objects(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
 }
 
 fn triples(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<(String, String, String)>, Refusal> {
-    Ok(Spi::connect(|client| -> Result<Vec<_>, spi::Error> {
+    Ok(read::rows(sql, args, |found| {
         let mut rows = Vec::new();
-        for row in client.select(sql, None, args)? {
+        for row in found {
             let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);
             rows.push((text(1)?, text(2)?, text(3)?));
         }

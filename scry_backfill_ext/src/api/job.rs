@@ -13,7 +13,7 @@ use pgrx::spi::{self, Spi};
 
 use super::names;
 use super::refusal::{Refusal, literal};
-use crate::pg::{server, shared};
+use crate::pg::{read, server, shared};
 use crate::worker::shmem::{Desired, JobRef};
 
 /// First key of the advisory locks: "scry".
@@ -40,9 +40,6 @@ pub struct Job {
 
 impl Job {
     /// The job `name` of this database, if there is one. As superuser.
-    ///
-    /// Run as a change, so that it sees what was committed while the caller's
-    /// statement waited, as for [`lock`].
     pub fn find(name: &str) -> Result<Option<Job>, Refusal> {
         const SQL: &str = "
             SELECT j.desired, j.state, j.mode, j.slot_name,
@@ -52,8 +49,7 @@ impl Job {
             LEFT JOIN scry_backfill.job_table AS t ON t.job = j.name
             WHERE j.name = $1
             GROUP BY j.name";
-        Ok(Spi::connect_mut(|client| -> Result<Option<Job>, spi::Error> {
-            let rows = client.update(SQL, Some(1), &[DatumWithOid::from(name)])?;
+        Ok(read::rows(SQL, &[DatumWithOid::from(name)], |rows| {
             if rows.is_empty() {
                 return Ok(None);
             }
@@ -82,7 +78,7 @@ impl Job {
             return Ok(job);
         }
         let known =
-            Spi::get_one::<Vec<String>>("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job")?
+            read::one::<Vec<String>>("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job", &[])?
                 .unwrap_or_default();
         let refusal = Refusal::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
@@ -125,20 +121,15 @@ impl Job {
 /// Takes the job's lock for the rest of the transaction; waits for another
 /// transaction that changes the same job. As superuser.
 pub fn lock(name: &str) -> Result<(), Refusal> {
-    Spi::run_with_args(
-        "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)",
-        &[DatumWithOid::from(LOCK_CLASS), DatumWithOid::from(lock_key(name))],
-    )?;
-    Ok(())
+    let args = [DatumWithOid::from(LOCK_CLASS), DatumWithOid::from(lock_key(name))];
+    Ok(read::rows("SELECT pg_catalog.pg_advisory_xact_lock($1, $2)", &args, |_| Ok(()))?)
 }
 
 /// As [`lock`], without waiting. Returns whether it was got.
 pub fn try_lock(name: &str) -> Result<bool, spi::Error> {
-    Spi::get_one_with_args::<bool>(
-        "SELECT pg_catalog.pg_try_advisory_xact_lock($1, $2)",
-        &[DatumWithOid::from(LOCK_CLASS), DatumWithOid::from(lock_key(name))],
-    )
-    .map(|got| got == Some(true))
+    let args = [DatumWithOid::from(LOCK_CLASS), DatumWithOid::from(lock_key(name))];
+    let got = read::one::<bool>("SELECT pg_catalog.pg_try_advisory_xact_lock($1, $2)", &args)?;
+    Ok(got == Some(true))
 }
 
 fn lock_key(name: &str) -> i32 {

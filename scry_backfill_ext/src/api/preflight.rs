@@ -2,10 +2,10 @@
 //! makes first and `check()` lists.
 
 use pgrx::PgSqlErrorCode;
-use pgrx::spi::Spi;
 
 use super::refusal::Refusal;
 use crate::guc;
+use crate::pg::read;
 use crate::pg::server::{self, WalLevel};
 use crate::pg::shared::{self, JOBS_MAX};
 use crate::worker::shmem::JobRef;
@@ -43,9 +43,9 @@ pub fn wal_level() -> Result<(), Refusal> {
 /// A standby has no jobs of its own.
 pub fn not_standby() -> Result<(), Refusal> {
     if server::in_recovery() {
-        return Err(Refusal::not_ready("a job cannot be started during recovery")
+        return Err(Refusal::not_ready("jobs cannot be started or stopped during recovery")
             .detail("This server is a standby.")
-            .hint("Start the job on the primary, or after this server's promotion."));
+            .hint("Do it on the primary, or after this server's promotion."));
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ pub fn encoding() -> Result<(), Refusal> {
 /// A replication slot must be free. As superuser.
 pub fn free_slot(own_slot: &str) -> Result<(), Refusal> {
     let most: i64 = number(c"max_replication_slots");
-    let used = Spi::get_one_with_args::<i64>(
+    let used = read::one::<i64>(
         "SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name <> $1::name",
         &[pgrx::datum::DatumWithOid::from(own_slot)],
     )?
@@ -105,9 +105,10 @@ pub fn free_workers() -> Result<(), Refusal> {
                           'checkpointer', 'startup', 'walwriter', 'walsender', 'walreceiver', 'archiver', 'logger', \
                           'standalone backend', 'walsummarizer', 'slotsync worker', 'io worker'";
     let most = number(c"max_worker_processes");
-    let used = Spi::get_one::<i64>(&format!(
-        "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type NOT IN ({OTHERS})"
-    ))?
+    let used = read::one::<i64>(
+        &format!("SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type NOT IN ({OTHERS})"),
+        &[],
+    )?
     .unwrap_or(0);
     if used.saturating_add(WORKERS_NEEDED) <= most {
         return Ok(());

@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{self, Spi};
+use pgrx::spi;
 
 use super::names::{self, TablePattern};
 use super::options::{JobOptions, Keyless};
 use super::refusal::{Refusal, plural};
+use crate::pg::read;
 
 /// A relation of the database, as far as a selection cares.
 #[derive(Debug, Clone)]
@@ -140,8 +141,9 @@ pub struct Caller {
 impl Caller {
     /// The current user and search_path. Before anything changes either.
     pub fn current() -> Result<Caller, Refusal> {
-        let path = Spi::get_one::<Vec<String>>("SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]")?
-            .unwrap_or_default();
+        let path =
+            read::one::<Vec<String>>("SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]", &[])?
+                .unwrap_or_default();
         Ok(Caller { user: crate::pg::server::user(), path })
     }
 }
@@ -178,9 +180,9 @@ const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits O
 impl Catalog {
     /// Reads it for `caller`; as superuser.
     fn read(caller: &Caller) -> Result<Catalog, Refusal> {
-        let relations = Spi::connect(|client| -> Result<Vec<Relation>, spi::Error> {
+        let relations = read::rows(RELATIONS, &[DatumWithOid::from(caller.user)], |rows| {
             let mut relations = Vec::new();
-            for row in client.select(RELATIONS, None, &[DatumWithOid::from(caller.user)])? {
+            for row in rows {
                 let letter = |text: Option<String>| text.and_then(|text| text.chars().next()).unwrap_or('?');
                 relations.push(Relation {
                     oid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
@@ -199,9 +201,9 @@ impl Catalog {
             }
             Ok(relations)
         })?;
-        let children = Spi::connect(|client| -> Result<HashMap<u32, Vec<u32>>, spi::Error> {
+        let children = read::rows(CHILDREN, &[], |rows| {
             let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-            for row in client.select(CHILDREN, None, &[])? {
+            for row in rows {
                 let parent = row.get::<Oid>(1)?.map_or(0, Oid::to_u32);
                 children.entry(parent).or_default().extend(row.get::<Oid>(2)?.map(Oid::to_u32));
             }

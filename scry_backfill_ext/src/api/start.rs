@@ -14,7 +14,7 @@ use super::preflight;
 use super::refusal::{Refusal, or_raise, plural};
 use super::select::{self, Caller, Selection};
 use crate::pg::privileged::as_superuser;
-use crate::pg::{server, slot_drop, xact};
+use crate::pg::{read, server, slot_drop, xact};
 
 /// The modes that can be named.
 const MODES: [&str; 4] = ["auto", "hybrid", "snapshot", "cdc"];
@@ -173,7 +173,7 @@ fn resumable(before: Option<&Job>, selection: &Selection, slot: &str) -> Result<
     if tables != before.tables {
         return Ok(Some("the job had other tables before".to_owned()));
     }
-    let usable = Spi::get_one_with_args::<bool>(
+    let usable = read::one::<bool>(
         "SELECT coalesce(bool_and(wal_status <> 'lost'), false) FROM pg_catalog.pg_replication_slots \
          WHERE slot_name = $1::name AND plugin = 'scry_backfill'",
         &[DatumWithOid::from(slot)],
@@ -213,19 +213,15 @@ fn tell(selection: &Selection) -> Result<(), Refusal> {
 /// Foreign keys of the selection to tables outside: name, table, target. As superuser.
 pub fn foreign_keys_left_out(selection: &Selection) -> Result<Vec<(String, String, String)>, Refusal> {
     let oids: Vec<Oid> = selection.covered.iter().map(|oid| Oid::from(*oid)).collect();
-    Ok(Spi::connect(|client| -> Result<Vec<_>, spi::Error> {
-        let rows = client.select(
-            "SELECT c.conname::text, a.relname::text, an.nspname::text, b.relname::text, bn.nspname::text \
+    let sql = "SELECT c.conname::text, a.relname::text, an.nspname::text, b.relname::text, bn.nspname::text \
              FROM pg_catalog.pg_constraint AS c \
              JOIN pg_catalog.pg_class AS a ON a.oid = c.conrelid \
              JOIN pg_catalog.pg_namespace AS an ON an.oid = a.relnamespace \
              JOIN pg_catalog.pg_class AS b ON b.oid = c.confrelid \
              JOIN pg_catalog.pg_namespace AS bn ON bn.oid = b.relnamespace \
              WHERE c.contype = 'f' AND c.conparentid = 0 AND c.conrelid = ANY ($1) AND NOT c.confrelid = ANY ($1) \
-             ORDER BY an.nspname, a.relname, c.conname",
-            None,
-            &[DatumWithOid::from(oids)],
-        )?;
+             ORDER BY an.nspname, a.relname, c.conname";
+    Ok(read::rows(sql, &[DatumWithOid::from(oids)], |rows| {
         let mut keys = Vec::new();
         for row in rows {
             let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);

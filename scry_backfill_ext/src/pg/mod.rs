@@ -20,6 +20,7 @@ pub mod invalidation;
 pub mod latch;
 pub mod peer;
 pub mod privileged;
+pub mod read;
 pub mod relation;
 pub mod row;
 pub mod scan;

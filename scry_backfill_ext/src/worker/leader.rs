@@ -12,7 +12,8 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use pgrx::spi::Spi;
+use pgrx::datum::{FromDatum, IntoDatum};
+use pgrx::spi::{Spi, SpiError};
 use scry_wire::frame::Tag;
 use scry_wire::message::{
     CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, LeftOutText, Message, Role,
@@ -139,17 +140,23 @@ fn wait_for_running(job: JobRef) {
     }
 }
 
+/// As `Spi::get_one`, which would assign a transaction ID: the creation of any
+/// other slot would wait for this transaction's end.
+fn read_one<T: FromDatum + IntoDatum>(sql: &str) -> Result<Option<T>, SpiError> {
+    Spi::connect(|client| client.select(sql, Some(1), &[])?.first().get_one())
+}
+
 fn snapshot_part(function: &str) -> i64 {
     let sql =
         format!("SELECT {function}(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8");
-    match Spi::get_one::<i64>(&sql) {
+    match read_one::<i64>(&sql) {
         Ok(part) => part.unwrap_or_default(),
         Err(err) => pgrx::error!("could not read the current snapshot: {err}"),
     }
 }
 
 fn current_snapshot() -> String {
-    match Spi::get_one::<String>("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text") {
+    match read_one::<String>("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text") {
         Ok(text) => text.unwrap_or_default(),
         Err(err) => pgrx::error!("could not read the current snapshot: {err}"),
     }

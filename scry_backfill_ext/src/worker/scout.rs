@@ -18,7 +18,7 @@ use pgrx::spi::{self, Spi};
 use super::launcher;
 use super::shmem::{Desired, JobRef, Level, State, add_event};
 use crate::api::job;
-use crate::pg::{latch, server, shared};
+use crate::pg::{latch, read, server, shared};
 
 /// How long to wait before a job that is being changed is looked at again.
 const PASSED_OVER_RETRY: Duration = Duration::from_secs(2);
@@ -58,8 +58,9 @@ pub fn main(argument: usize) {
 
 /// Returns whether a job was passed over because it is being changed.
 fn scan(database: u32) -> Result<bool, spi::Error> {
-    let exists = Spi::get_one::<bool>(
+    let exists = read::one::<bool>(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'scry_backfill')",
+        &[],
     )?;
     if exists != Some(true) {
         return Ok(false);
@@ -85,7 +86,7 @@ const WANTED: &str = "desired IN ('run', 'pause') AND state <> 'finished'";
 
 fn wanted_jobs() -> Result<Vec<String>, spi::Error> {
     let sql = format!("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job WHERE {WANTED}");
-    Ok(Spi::get_one::<Vec<String>>(&sql)?.unwrap_or_default())
+    Ok(read::one::<Vec<String>>(&sql, &[])?.unwrap_or_default())
 }
 
 fn read_job(name: &str) -> Result<Option<JobRow>, spi::Error> {
@@ -93,9 +94,7 @@ fn read_job(name: &str) -> Result<Option<JobRow>, spi::Error> {
         "SELECT name, slot_name, desired, generation, copy_id, database_oid \
          FROM scry_backfill.job WHERE name = $1 AND {WANTED}"
     );
-    // As a change, so that it gets a snapshot of its own, newer than the lock.
-    Spi::connect_mut(|client| {
-        let rows = client.update(&sql, Some(1), &[DatumWithOid::from(name)])?;
+    read::rows(&sql, &[DatumWithOid::from(name)], |rows| {
         if rows.is_empty() {
             return Ok(None);
         }
@@ -154,20 +153,25 @@ fn store_events(database: u32) -> Result<(), spi::Error> {
         if event.database != 0 && event.database != database {
             continue;
         }
-        let level = event.level_name();
+        let args = [
+            DatumWithOid::from(event.at),
+            DatumWithOid::from(event.job.as_str()),
+            DatumWithOid::from(event.message.as_str()),
+            DatumWithOid::from(event.level_name()),
+            DatumWithOid::from(event.hint.as_str()),
+        ];
+        let known = read::one::<bool>(
+            "SELECT EXISTS (SELECT FROM scry_backfill.event_log AS l \
+             WHERE l.at = to_timestamp(946684800 + $1::float8 / 1000000) AND l.job = $2 AND l.message = $3)",
+            args.get(..3).unwrap_or_default(),
+        )?;
+        if known == Some(true) {
+            continue;
+        }
         Spi::run_with_args(
-            "INSERT INTO scry_backfill.event_log (at, job, level, message, hint) \
-             SELECT e.at, $2, $3, $4, $5 \
-             FROM (SELECT to_timestamp(946684800 + $1::float8 / 1000000) AS at) AS e \
-             WHERE NOT EXISTS (SELECT FROM scry_backfill.event_log AS l \
-                 WHERE l.at = e.at AND l.job = $2 AND l.message = $4)",
-            &[
-                DatumWithOid::from(event.at),
-                DatumWithOid::from(event.job.as_str()),
-                DatumWithOid::from(level),
-                DatumWithOid::from(event.message.as_str()),
-                DatumWithOid::from(event.hint.as_str()),
-            ],
+            "INSERT INTO scry_backfill.event_log (at, job, message, level, hint) \
+             VALUES (to_timestamp(946684800 + $1::float8 / 1000000), $2, $3, $4, $5)",
+            &args,
         )?;
         stored = true;
     }

@@ -6,9 +6,10 @@ SELECT
     j.name AS job,
     pg_catalog.current_database() AS database,
     s.state,
-    COALESCE(NULLIF(l.message, ''), CASE WHEN s.wants_sender THEN NULLIF(x.message, '') END, b.why, '') AS why,
-    COALESCE(NULLIF(l.detail, ''), b.detail, '') AS detail,
-    COALESCE(NULLIF(l.hint, ''), CASE WHEN s.wants_sender THEN NULLIF(x.hint, '') END, b.hint, '') AS hint,
+    -- A sender that does not run is the cause of what the worker says.
+    COALESCE(s.sender_trouble, NULLIF(l.message, ''), b.why, '') AS why,
+    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN l.message ELSE NULLIF(l.detail, '') END, b.detail, '') AS detail,
+    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN x.hint ELSE NULLIF(l.hint, '') END, b.hint, '') AS hint,
     j.mode,
     j.mode_reason,
     l.shadow,
@@ -63,7 +64,8 @@ CROSS JOIN LATERAL (
             ELSE l.state
         END AS state,
         l.state OPERATOR(pg_catalog.=) 'streaming' AS streams,
-        l.state IS NOT NULL AND NOT l.state OPERATOR(pg_catalog.=) ANY (ARRAY['paused', 'stopped', 'finished', 'streaming']) AS wants_sender
+        CASE WHEN l.state OPERATOR(pg_catalog.=) ANY (ARRAY['starting', 'connecting', 'retrying'])
+            THEN NULLIF(x.message, '') END AS sender_trouble
 ) AS s
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS tables,
