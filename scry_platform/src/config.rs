@@ -159,9 +159,9 @@ impl ServeArgs {
 }
 
 fn resolve(listen: &str) -> Result<SocketAddr, String> {
-    let mut addresses = listen
-        .to_socket_addrs()
-        .map_err(|e| format!("cannot use --listen {listen}: {e}; expected HOST:PORT, for example 127.0.0.1:7400"))?;
+    let mut addresses = listen.to_socket_addrs().map_err(|e| {
+        format!("cannot use --listen {listen}: {e}; expected HOST:PORT, for example 127.0.0.1:7400")
+    })?;
     addresses.next().ok_or_else(|| format!("cannot use --listen {listen}: the name has no address"))
 }
 

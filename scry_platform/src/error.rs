@@ -101,13 +101,7 @@ impl Error {
             Error::Conflict { .. } => (RefuseKind::Shadow, true, CONFLICT_HINT),
             Error::Stopping => (RefuseKind::Stopping, true, ""),
         };
-        Some(Refuse {
-            kind,
-            retry,
-            message: self.to_string(),
-            detail: String::new(),
-            hint: hint.to_owned(),
-        })
+        Some(Refuse { kind, retry, message: self.to_string(), detail: String::new(), hint: hint.to_owned() })
     }
 
     /// The SQLSTATE, where the shadow gave one.
@@ -150,12 +144,8 @@ mod tests {
 
     #[test]
     fn tells_kind_and_retry_by_fault() {
-        let version = Error::Wire(scry_wire::Error::Version {
-            ours_min: 1,
-            ours_max: 1,
-            theirs_min: 2,
-            theirs_max: 2,
-        });
+        let version =
+            Error::Wire(scry_wire::Error::Version { ours_min: 1, ours_max: 1, theirs_min: 2, theirs_max: 2 });
         let told = |e: Error| e.refuse().map(|r| (r.kind, r.retry));
         assert_eq!(told(version), Some((RefuseKind::Version, false)));
         assert_eq!(told(Error::protocol("x")), Some((RefuseKind::Protocol, true)));

@@ -74,7 +74,7 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
 
 async fn open_shadows(config: &ServeConfig, files: Files) -> Result<Shadows, Error> {
     let backend = match &config.shadow_url {
-        Some(url) => Backend::External(External::new(url, config.shadow_ca.as_deref())?),
+        Some(url) => Backend::External(Box::new(External::new(url, config.shadow_ca.as_deref())?)),
         None => Backend::Embedded(Box::new(Embedded::start(files, config.pg_bin.as_deref()).await?)),
     };
     Shadows::open(backend).await
@@ -100,7 +100,8 @@ fn drop_rights(config: &ServeConfig, run_as: Option<&str>) -> Result<(), String>
         return Ok(());
     };
     let cannot = |e: &dyn std::fmt::Display| format!("cannot run as user {name}: {e}");
-    let user = User::from_name(name).map_err(|e| cannot(&e))?.ok_or_else(|| cannot(&"there is no such user"))?;
+    let user =
+        User::from_name(name).map_err(|e| cannot(&e))?.ok_or_else(|| cannot(&"there is no such user"))?;
     if user.uid == Uid::effective() {
         return Ok(());
     }

@@ -73,7 +73,11 @@ async fn rejects_garbage_and_lies_on_their_connection_only() {
         known().begin(20).commit(20, 55),
         known().begin(40).insert(ITEMS, &row(&[Some(b"\0\0\0\x09")])).commit(40, 50),
         known().begin(40).insert(ITEMS, &row(&[Some(b"nine"), Some(b"x"), None])).commit(40, 50),
-        Batch::new().relation(&notes()).begin(40).delete(notes().relid, OldKind::Key, &item_key(1)).commit(40, 50),
+        Batch::new()
+            .relation(&notes())
+            .begin(40)
+            .delete(notes().relid, OldKind::Key, &item_key(1))
+            .commit(40, 50),
         row_of(&ours),
         row_of(&nowhere),
     ];
@@ -165,10 +169,8 @@ async fn wants_the_token() {
     peer.welcome().await;
     // Another token, without a restart.
     write_token(&file, "the-next-token", 0o600);
-    platform_lab::eventually(200, async || {
-        Peer::connect(platform.port, Some("the-next-token")).await.status
-    })
-    .await;
+    platform_lab::eventually(200, async || Peer::connect(platform.port, Some("the-next-token")).await.status)
+        .await;
     assert_eq!(Peer::connect(platform.port, Some(TOKEN)).await.status, 401);
     assert!(!platform.log().contains(TOKEN));
 }
@@ -197,7 +199,8 @@ async fn speaks_tls_and_wants_client_certificates() {
     let mut command = platform.command();
     let log = std::fs::File::create(platform.home.path().join("platform.log")).unwrap();
     let mut child = command.stderr(log).spawn().unwrap();
-    platform_lab::eventually(true, async || TcpStream::connect(("127.0.0.1", platform.port)).await.is_ok()).await;
+    platform_lab::eventually(true, async || TcpStream::connect(("127.0.0.1", platform.port)).await.is_ok())
+        .await;
     let mut peer = pki.peer(platform.port, true).await.expect("a peer with a certificate is let in");
     peer.send(&hello(Role::Stream)).await;
     peer.welcome().await;
@@ -293,7 +296,8 @@ async fn an_external_shadow_serves_one_job_and_says_what_it_lacks() {
     assert_eq!(peer.refused().await.kind, RefuseKind::Identity);
 
     let password = std::fs::read_to_string(server.data_dir().join("scry_admin.password")).unwrap();
-    let admin_url = url.replace(url.split('@').next().unwrap(), &format!("postgresql://scry_admin:{}", password.trim()));
+    let admin_url =
+        url.replace(url.split('@').next().unwrap(), &format!("postgresql://scry_admin:{}", password.trim()));
     let admin = connect(&admin_url).await;
     admin.batch_execute("CREATE ROLE poor LOGIN PASSWORD 'poor'").await.unwrap();
     admin.batch_execute("CREATE DATABASE poor OWNER poor").await.unwrap();
@@ -333,7 +337,9 @@ async fn says_in_one_line_why_it_cannot_start() {
     let home = std::mem::replace(&mut twin.home, tempfile::tempdir().unwrap());
     std::fs::create_dir(home.path().join("data")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_scry_platform"));
-    command.args(["serve", "--listen", &format!("127.0.0.1:{}", twin.port), "--data-dir"]).arg(platform.data_dir());
+    command
+        .args(["serve", "--listen", &format!("127.0.0.1:{}", twin.port), "--data-dir"])
+        .arg(platform.data_dir());
     if is_root() {
         command.args(["--run-as", "postgres"]);
     }
@@ -384,6 +390,7 @@ async fn names_are_data() {
     let mut lead = platform.peer(Role::Lead).await;
     lead.welcome().await;
     let document = String::from_utf8(catalog::items(COPY_ID)).unwrap();
-    lead.send_catalog(document.replace("\"schema\":\"public\"", "\"schema\":\"scry_shadow\"").as_bytes()).await;
+    lead.send_catalog(document.replace("\"schema\":\"public\"", "\"schema\":\"scry_shadow\"").as_bytes())
+        .await;
     assert_eq!(lead.refused().await.kind, RefuseKind::Protocol);
 }

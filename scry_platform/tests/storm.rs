@@ -48,7 +48,10 @@ async fn work(port: u16, upto: u64, confirmed: &std::sync::atomic::AtomicU64) ->
     let frame = peer.try_next().await?;
     let welcome = Welcome::from_frame(&frame).ok()?;
     let first = (welcome.applied_lsn.0 / 10).max(1);
-    assert!(welcome.applied_lsn.0 >= confirmed.load(std::sync::atomic::Ordering::SeqCst), "a confirmed transaction is lost");
+    assert!(
+        welcome.applied_lsn.0 >= confirmed.load(std::sync::atomic::Ordering::SeqCst),
+        "a confirmed transaction is lost"
+    );
     peer.send_bytes(Batch::new().relation(&relation()).frames().concat()).await;
     let mut sent = first.saturating_sub(3).max(1);
     loop {
@@ -83,7 +86,7 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
     let mut dice = Dice(seed);
     let mut platform = Platform::started().await;
     platform.copied(&[item_row(0, "0")]).await;
-    let upto = kills * 2000;
+    let upto = kills * 5000;
     let confirmed = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let port = platform.port;
     let worker = tokio::spawn({
@@ -113,7 +116,10 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
         }
     }
     let start = Instant::now();
-    tokio::time::timeout(Duration::from_secs(120), worker).await.expect("the worker comes to its end").unwrap();
+    tokio::time::timeout(Duration::from_secs(120), worker)
+        .await
+        .expect("the worker comes to its end")
+        .unwrap();
     println!("{upto} transactions through {kills} kills; the last {:?} undisturbed", start.elapsed());
     platform.start_if_stopped().await;
     let shadow = platform.shadow().await;

@@ -197,7 +197,8 @@ async fn every_value_comes_out_as_it_went_in() {
         .await;
         assert_eq!(image(&shadow, &to).await, want, "case {n}, deleted by image");
         // Every row becomes the first one, found by its image; identity columns included.
-        transaction(&|b| rows.iter().fold(b, |b, r| b.update(relid, Some((OldKind::Full, r)), &rows[0]))).await;
+        transaction(&|b| rows.iter().fold(b, |b, r| b.update(relid, Some((OldKind::Full, r)), &rows[0])))
+            .await;
         assert_eq!(image(&shadow, &to).await, vec![want[0].clone(); want.len()], "case {n}, updated");
     }
 }

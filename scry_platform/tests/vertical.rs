@@ -46,16 +46,17 @@ async fn copies_then_follows() {
     let lsn: String =
         shadow.query_one("SELECT applied_lsn::text FROM scry_shadow.origin", &[]).await.unwrap().get(0);
     assert_eq!(lsn, "0/1F4");
-    stream
-        .send_batch(&Batch::new().begin(600).truncate(TRUNCATE_RESTART, &[ITEMS]).commit(600, 610))
-        .await;
+    stream.send_batch(&Batch::new().begin(600).truncate(TRUNCATE_RESTART, &[ITEMS]).commit(600, 610)).await;
     stream.confirmed(610).await;
     assert_eq!(items(&shadow).await, []);
     stream.end();
     assert!(stream.next().await.is_none());
     let (status, body) = platform.get("/api/v1/shadows").await.unwrap();
     assert_eq!(status, 200);
-    assert!(body.contains("\"copy_state\":\"copied\"") && body.contains("\"applied_lsn\":\"0/262\""), "{body}");
+    assert!(
+        body.contains("\"copy_state\":\"copied\"") && body.contains("\"applied_lsn\":\"0/262\""),
+        "{body}"
+    );
     let (_, metrics) = platform.get("/metrics").await.unwrap();
     assert!(metrics.contains("scry_platform_rows_applied_total{shadow=\"shadow\"} 6"), "{metrics}");
 }
@@ -176,7 +177,10 @@ async fn waits_for_the_copy_and_loads_chunks_once() {
     })
     .await;
     let refuse = lead.refused().await;
-    assert!(refuse.message.contains("\"public\".\"items\" (1 chunks and 2 rows here, 2 and 3 sent)"), "{refuse:?}");
+    assert!(
+        refuse.message.contains("\"public\".\"items\" (1 chunks and 2 rows here, 2 and 3 sent)"),
+        "{refuse:?}"
+    );
     assert!(refuse.message.contains("\"public\".\"notes\""), "{refuse:?}");
     // Another snapshot: whole tables stay, the others are empty again.
     let mut lead = platform.peer(Role::Lead).await;
@@ -239,7 +243,8 @@ async fn another_generation_starts_over() {
     assert_eq!(lead.catalog_applied().await, Default::default());
     assert!(stream.refused().await.retry);
     let shadow = platform.shadow().await;
-    let count: i64 = shadow.query_one("SELECT count(*) FROM public.items WHERE other IS NULL", &[]).await.unwrap().get(0);
+    let count: i64 =
+        shadow.query_one("SELECT count(*) FROM public.items WHERE other IS NULL", &[]).await.unwrap().get(0);
     assert_eq!(count, 0);
     lead.finish(&[(ITEMS, 0, 0), (NOTES, 0, 0)]).await;
     let lsn: String =

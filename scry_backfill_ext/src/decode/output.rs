@@ -154,16 +154,17 @@ impl Output {
             self.flush(false);
         }
     }
+}
 
-    fn begin_if_new(&mut self, transaction: &Transaction) {
-        if !self.begun {
-            self.begun = true;
-            ChangeWriter::new(self.batch.buf()).begin(Begin {
-                xid: transaction.xid,
-                commit_lsn: transaction.commit_lsn,
-                commit_time: transaction.commit_time,
-            });
-        }
+/// Writes the begin of a transaction with its first followed change.
+#[inline]
+fn begin_if_new(begun: &mut bool, batch: &mut Batch, transaction: &Transaction) {
+    if !std::mem::replace(begun, true) {
+        ChangeWriter::new(batch.buf()).begin(Begin {
+            xid: transaction.xid,
+            commit_lsn: transaction.commit_lsn,
+            commit_time: transaction.commit_time,
+        });
     }
 }
 
@@ -281,7 +282,7 @@ impl Sink for Output {
         if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
             return;
         }
-        if !matches!(change, RowChange::Insert(_)) && !entry.has_identity() {
+        if !entry.has_identity && !matches!(change, RowChange::Insert(_)) {
             if self.inserts_only {
                 return;
             }
@@ -289,12 +290,11 @@ impl Sink for Output {
         }
         if !entry.announced {
             ChangeWriter::new(self.batch.buf()).relation(&entry.description);
-            self.cache.announce(relation.relid());
+            entry.announced = true;
         }
-        self.begin_if_new(transaction);
-        let Some(entry) = self.cache.get(relation) else { return };
+        begin_if_new(&mut self.begun, &mut self.batch, transaction);
         let relid = entry.description.relid;
-        let old_kind = if entry.is_full() { OldKind::Full } else { OldKind::Key };
+        let old_kind = if entry.is_full { OldKind::Full } else { OldKind::Key };
         let mut writer = ChangeWriter::new(self.batch.buf());
         let open = match change {
             RowChange::Insert(new) => {
@@ -327,17 +327,33 @@ impl Sink for Output {
         self.flush_if_full();
     }
 
-    fn truncate(&mut self, transaction: &Transaction, relids: &[u32], cascade: bool, restart: bool) {
-        let followed: Vec<u32> = relids
-            .iter()
-            .copied()
-            .filter(|relid| self.cache.follows(*relid))
-            .filter(|relid| !self.cache.seen_by(*relid).is_some_and(|seen| seen.saw(transaction.xid)))
-            .collect();
+    fn truncate(
+        &mut self,
+        transaction: &Transaction,
+        relations: &[RelationRef<'_>],
+        cascade: bool,
+        restart: bool,
+    ) {
+        let mut followed = Vec::with_capacity(relations.len());
+        for relation in relations {
+            let Some(entry) = self.cache.get(relation) else {
+                self.report_stranger();
+                continue;
+            };
+            if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
+                continue;
+            }
+            followed.push(entry.description.relid);
+            // It may be the first that the stream says of the relation.
+            if !entry.announced {
+                ChangeWriter::new(self.batch.buf()).relation(&entry.description);
+                entry.announced = true;
+            }
+        }
         if followed.is_empty() {
             return;
         }
-        self.begin_if_new(transaction);
+        begin_if_new(&mut self.begun, &mut self.batch, transaction);
         let flags = if cascade { TRUNCATE_CASCADE } else { 0 } | if restart { TRUNCATE_RESTART } else { 0 };
         ChangeWriter::new(self.batch.buf()).truncate(flags, &followed);
         self.batch.count_row();

@@ -6,6 +6,7 @@
 //! change and again only if it differs from the one sent last.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use scry_wire::message::{Relation, ReplicaIdentity};
 
@@ -42,6 +43,10 @@ pub struct Entry {
     pub seen_by: Option<SeenBy>,
     /// The description stands in the stream of this connection.
     pub announced: bool,
+    /// Updates and deletes can be followed: old rows can be named.
+    pub has_identity: bool,
+    /// Old rows are whole rows.
+    pub is_full: bool,
 }
 
 enum Cached {
@@ -52,10 +57,10 @@ enum Cached {
 /// What the cache knows, by oid.
 pub struct RelationCache {
     followed: Followed,
-    entries: HashMap<u32, Cached>,
+    entries: HashMap<u32, Cached, BuildHasherDefault<OidHasher>>,
     /// Partitions of followed tables that the job does not follow, noticed and not yet told.
     strangers: Vec<String>,
-    /// What stands in the stream of this connection.
+    /// What stands in the stream of this connection, of relations whose entry was dropped.
     announced: HashMap<u32, Relation>,
 }
 
@@ -63,10 +68,16 @@ impl RelationCache {
     /// A cache for the tables of a job.
     pub fn new(followed: Followed) -> Self {
         invalidation::listen();
-        RelationCache { followed, entries: HashMap::new(), strangers: Vec::new(), announced: HashMap::new() }
+        RelationCache {
+            followed,
+            entries: HashMap::default(),
+            strangers: Vec::new(),
+            announced: HashMap::new(),
+        }
     }
 
     /// The entry of `relation`, `None` when the job does not follow it.
+    #[inline]
     pub fn get(&mut self, relation: &RelationRef<'_>) -> Option<&mut Entry> {
         if invalidation::pending() {
             self.forget_invalidated();
@@ -87,19 +98,6 @@ impl RelationCache {
         self.followed.tables.contains_key(&relid)
     }
 
-    /// What the copy's snapshot of a table saw, if it was not the slot's own.
-    pub fn seen_by(&self, relid: u32) -> Option<&SeenBy> {
-        self.followed.tables.get(&relid)?.as_ref()
-    }
-
-    /// Notes that a relation's description stands in the stream.
-    pub fn announce(&mut self, relid: u32) {
-        if let Some(Cached::Followed(entry)) = self.entries.get_mut(&relid) {
-            entry.announced = true;
-            self.announced.insert(relid, entry.description.clone());
-        }
-    }
-
     /// A partition of a followed table that is not followed itself, once each:
     /// its rows do not reach the shadow, which must not go unsaid.
     pub fn take_stranger(&mut self) -> Option<String> {
@@ -114,30 +112,56 @@ impl RelationCache {
             return Cached::Ignored;
         };
         let (description, encoder) = relation.describe(Toast::Unchanged);
-        let announced = self.announced.get(&description.relid) == Some(&description);
-        Cached::Followed(Box::new(Entry { description, encoder, seen_by: seen_by.clone(), announced }))
+        let announced = self.announced.remove(&description.relid).is_some_and(|last| last == description);
+        let has_identity = description.columns.iter().any(|column| column.key);
+        let is_full = description.replica_identity == ReplicaIdentity::Full;
+        Cached::Followed(Box::new(Entry {
+            description,
+            encoder,
+            seen_by: seen_by.clone(),
+            announced,
+            has_identity,
+            is_full,
+        }))
     }
 
+    /// Drops what may be out of date, but remembers what has been announced.
     fn forget_invalidated(&mut self) {
-        match invalidation::take() {
-            invalidation::Invalidated::All => self.entries.clear(),
-            invalidation::Invalidated::Some(relids) => {
-                for relid in relids {
-                    self.entries.remove(&relid);
-                }
+        let stale: Vec<u32> = match invalidation::take() {
+            invalidation::Invalidated::All => self.entries.keys().copied().collect(),
+            invalidation::Invalidated::Some(relids) => relids,
+        };
+        for relid in stale {
+            if let Some(Cached::Followed(entry)) = self.entries.remove(&relid)
+                && entry.announced
+            {
+                self.announced.insert(relid, entry.description);
             }
         }
     }
 }
 
-impl Entry {
-    /// Whether updates and deletes can be followed: old rows can be named.
-    pub fn has_identity(&self) -> bool {
-        self.description.columns.iter().any(|column| column.key)
+/// Spreads oids over a table: they come from a counter, and nobody outside
+/// chooses them.
+#[derive(Default)]
+pub struct OidHasher(u64);
+
+impl Hasher for OidHasher {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    /// Whether old rows are whole rows.
-    pub fn is_full(&self) -> bool {
-        self.description.replica_identity == ReplicaIdentity::Full
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(SPREAD);
+        }
+    }
+
+    #[inline]
+    fn write_u32(&mut self, oid: u32) {
+        self.0 = u64::from(oid).wrapping_mul(SPREAD);
     }
 }
+
+/// 2^64 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

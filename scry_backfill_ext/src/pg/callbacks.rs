@@ -49,7 +49,13 @@ pub trait Sink {
     /// A row has changed.
     fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>);
     /// Tables have been truncated.
-    fn truncate(&mut self, transaction: &Transaction, relids: &[u32], cascade: bool, restart: bool);
+    fn truncate(
+        &mut self,
+        transaction: &Transaction,
+        relations: &[RelationRef<'_>],
+        cascade: bool,
+        restart: bool,
+    );
     /// The transaction ends.
     fn commit(&mut self, transaction: &Transaction);
     /// A sequence has moved.
@@ -201,9 +207,9 @@ unsafe extern "C-unwind" fn truncate(
     unsafe {
         let transaction = current(txn);
         let relations = std::slice::from_raw_parts(relations, count as usize);
-        let relids: Vec<u32> = relations.iter().map(|r| RelationRef::new(*r).relid()).collect();
+        let relations: Vec<RelationRef<'_>> = relations.iter().map(|r| RelationRef::new(*r)).collect();
         let truncate = (*change).data.truncate;
-        sink().truncate(&transaction, &relids, truncate.cascade, truncate.restart_seqs);
+        sink().truncate(&transaction, &relations, truncate.cascade, truncate.restart_seqs);
     }
 }
 

@@ -298,7 +298,10 @@ impl Launcher {
 /// Ends the jobs of a database that was dropped.
 fn forget_database(database: u32) {
     for job in JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database) {
-        log!("scry_backfill: job \"{}\" has ended: its database is gone or allows no connections", job.name());
+        log!(
+            "scry_backfill: job \"{}\" has ended: its database is gone or allows no connections",
+            job.name()
+        );
         job.set_desired(Desired::Stop);
     }
 }

@@ -147,7 +147,10 @@ impl SenderChild {
                 Some(line) => format!("scry_sender ended ({status}): {line}"),
                 None => format!("scry_sender ended ({status})"),
             };
-            self.failed(&message, "See scry_sender.log beside the sender's socket (scry_backfill.socket_dir).");
+            self.failed(
+                &message,
+                "See scry_sender.log beside the sender's socket (scry_backfill.socket_dir).",
+            );
         }
     }
 

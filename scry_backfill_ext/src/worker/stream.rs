@@ -248,7 +248,14 @@ struct Patience {
 impl Sink for Patience {
     fn begin(&mut self, _transaction: &Transaction) {}
     fn change(&mut self, _transaction: &Transaction, _relation: &RelationRef<'_>, _change: RowChange<'_>) {}
-    fn truncate(&mut self, _transaction: &Transaction, _relids: &[u32], _cascade: bool, _restart: bool) {}
+    fn truncate(
+        &mut self,
+        _transaction: &Transaction,
+        _relations: &[RelationRef<'_>],
+        _cascade: bool,
+        _restart: bool,
+    ) {
+    }
     fn commit(&mut self, _transaction: &Transaction) {}
     fn sequence(&mut self, _record: &SequenceRecord) {}
 

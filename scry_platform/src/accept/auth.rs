@@ -72,7 +72,8 @@ impl Auth {
             .get(AUTHORIZATION)
             .map(http::HeaderValue::as_bytes)
             .ok_or_else(|| Error::Auth("the request shows no token".to_owned()))?;
-        let shown = shown.strip_prefix(b"Bearer ").or_else(|| shown.strip_prefix(b"bearer ")).unwrap_or_default();
+        let shown =
+            shown.strip_prefix(b"Bearer ").or_else(|| shown.strip_prefix(b"bearer ")).unwrap_or_default();
         let mut held = source.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.looked.elapsed() >= LOOK_EVERY {
             source.renew(&mut held);
@@ -109,12 +110,18 @@ fn read(file: &Path) -> std::result::Result<(Vec<u8>, Stamp), String> {
     let cannot = |e: &dyn std::fmt::Display| format!("cannot use --auth-token-file {}: {e}", file.display());
     let meta = std::fs::metadata(file).map_err(|e| cannot(&e))?;
     if meta.mode() & 0o077 != 0 {
-        return Err(cannot(&format!("its mode is {:o}; run: chmod 600 {}", meta.mode() & 0o777, file.display())));
+        return Err(cannot(&format!(
+            "its mode is {:o}; run: chmod 600 {}",
+            meta.mode() & 0o777,
+            file.display()
+        )));
     }
     let text = std::fs::read(file).map_err(|e| cannot(&e))?;
     let token = text.trim_ascii().to_vec();
     if token.len() < TOKEN_MIN || token.len() > TOKEN_MAX || !token.iter().all(u8::is_ascii_graphic) {
-        return Err(cannot(&format!("a token is {TOKEN_MIN} to {TOKEN_MAX} visible ASCII characters on one line")));
+        return Err(cannot(&format!(
+            "a token is {TOKEN_MIN} to {TOKEN_MAX} visible ASCII characters on one line"
+        )));
     }
     Ok((token, stamp(&meta)))
 }
@@ -165,7 +172,11 @@ mod tests {
     #[test]
     fn rejects_open_files_and_empty_tokens() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Auth::new(Some(&token_file(dir.path(), "s3cret-token", 0o644))).unwrap_err().contains("chmod 600"));
+        assert!(
+            Auth::new(Some(&token_file(dir.path(), "s3cret-token", 0o644)))
+                .unwrap_err()
+                .contains("chmod 600")
+        );
         assert!(Auth::new(Some(&token_file(dir.path(), "\n", 0o600))).is_err());
         assert!(Auth::new(Some(&dir.path().join("none"))).is_err());
     }

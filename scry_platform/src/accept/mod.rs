@@ -17,4 +17,4 @@ mod stream;
 mod tls;
 
 pub use listener::Listener;
-pub use stream::{accept_stream, App};
+pub use stream::{App, accept_stream};

@@ -47,7 +47,8 @@ pub async fn accept_stream(State(app): State<Arc<App>>, request: Request) -> Res
         count_refused(&error);
         tracing::info!(%error, "connection refused");
         let refuse = error.refuse().map(|r| r.to_frame()).unwrap_or_default();
-        return (StatusCode::UNAUTHORIZED, [(http::header::CONTENT_TYPE, CONTENT_TYPE)], refuse).into_response();
+        return (StatusCode::UNAUTHORIZED, [(http::header::CONTENT_TYPE, CONTENT_TYPE)], refuse)
+            .into_response();
     }
     let task_app = app.clone();
     app.tasks.spawn(async move { serve(task_app, FrameReader::new(body), sender).await });

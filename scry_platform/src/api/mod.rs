@@ -183,7 +183,12 @@ async fn from_shadow(shadow: &Shadow, view: &mut ShadowView) -> crate::Result<()
     let conflicts = origin::conflicts(&*session).await?;
     view.conflicts = conflicts
         .into_iter()
-        .map(|c| ConflictView { schema: c.schema, relation: c.relation, operation: c.operation, seen: c.seen })
+        .map(|c| ConflictView {
+            schema: c.schema,
+            relation: c.relation,
+            operation: c.operation,
+            seen: c.seen,
+        })
         .collect();
     session.close().await;
     Ok(())

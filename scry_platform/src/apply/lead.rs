@@ -20,7 +20,8 @@ use scry_wire::catalog::{Catalog, Class, Entry};
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::limits;
 use scry_wire::message::{
-    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LeftOutText, Message,
+    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LeftOutText,
+    Message,
 };
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -129,8 +130,7 @@ async fn keep(
     if shadow.origin().is_some_and(|o| o.copy_id != copy_id) {
         let ledger = origin::ledger(&**session).await?;
         let names = table_names(catalog);
-        let partial: Vec<u32> =
-            ledger.iter().filter(|t| !t.is_complete()).map(|t| t.copied.relid).collect();
+        let partial: Vec<u32> = ledger.iter().filter(|t| !t.is_complete()).map(|t| t.copied.relid).collect();
         let list: Vec<String> = partial.iter().filter_map(|relid| names.get(relid).cloned()).collect();
         if !list.is_empty() {
             let sql = format!("TRUNCATE ONLY {}", list.join(", ONLY "));
@@ -283,8 +283,9 @@ fn check_counts(ledger: &[origin::LedgerTable], sent: &[CopiedTable], catalog: &
     let name = |relid: u32| names.get(&relid).cloned().unwrap_or_else(|| format!("relation {relid}"));
     let mut wrong = Vec::new();
     for table in sent {
-        let (chunks, rows, whole) =
-            held.remove(&table.relid).map_or((0, 0, true), |t| (t.chunks_done, t.copied.rows, t.is_complete()));
+        let (chunks, rows, whole) = held
+            .remove(&table.relid)
+            .map_or((0, 0, true), |t| (t.chunks_done, t.copied.rows, t.is_complete()));
         if chunks != table.chunks || rows != table.rows || !whole {
             wrong.push(format!(
                 "{} ({chunks} chunks and {rows} rows here, {} and {} sent)",
@@ -424,7 +425,9 @@ fn check_names(catalog: &Catalog) -> Result<()> {
         _ => None,
     });
     match reserved {
-        Some(name) => Err(Error::protocol(format!("the catalog document names the reserved schema \"{name}\""))),
+        Some(name) => {
+            Err(Error::protocol(format!("the catalog document names the reserved schema \"{name}\"")))
+        }
         None => Ok(()),
     }
 }
@@ -459,7 +462,9 @@ fn schema_error(error: SchemaError) -> Error {
         _ => "",
     };
     let message = match error {
-        SchemaError::Shadow { action, source } => format!("could not {action} on the shadow: {}", crate::error_text(&source)),
+        SchemaError::Shadow { action, source } => {
+            format!("could not {action} on the shadow: {}", crate::error_text(&source))
+        }
         other => other.to_string(),
     };
     Error::Shadow { message, hint: hint.to_owned(), retry: true }

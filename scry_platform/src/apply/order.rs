@@ -23,13 +23,9 @@ enum State {
     /// Between transactions. Set by start and commit; left by begin.
     Between,
     /// In a transaction that the shadow does not have yet.
-    Applying {
-        commit_lsn: Lsn,
-    },
+    Applying { commit_lsn: Lsn },
     /// In a transaction that the shadow has.
-    Skipping {
-        commit_lsn: Lsn,
-    },
+    Skipping { commit_lsn: Lsn },
 }
 
 /// What to do with a change of a row.

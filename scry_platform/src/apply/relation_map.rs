@@ -141,7 +141,10 @@ impl Target {
         let prepared = match rendered {
             None => None,
             Some(rendered) => Some(Prepared {
-                statement: session.prepare(&rendered.sql).await.map_err(self.cannot("prepare a statement for"))?,
+                statement: session
+                    .prepare(&rendered.sql)
+                    .await
+                    .map_err(self.cannot("prepare a statement for"))?,
                 params: rendered.params.into(),
             }),
         };
@@ -196,7 +199,10 @@ async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
     let mut types = Vec::with_capacity(relation.columns.len());
     for column in &relation.columns {
         let sql = by_name.remove(&column.name).ok_or_else(|| {
-            missing(format!("column {} of table {name} does not exist on the shadow", quote::ident(&column.name)))
+            missing(format!(
+                "column {} of table {name} does not exist on the shadow",
+                quote::ident(&column.name)
+            ))
         })?;
         types.push(sql);
     }
@@ -246,7 +252,8 @@ fn choose_finder(relation: &Relation, indexes: &[UniqueIndex]) -> Option<Finder>
     let place = |name: &str| relation.columns.iter().position(|c| c.name == name);
     let by_index = |index: &UniqueIndex| -> Option<Finder> {
         let columns = index.columns.iter();
-        let keys = columns.map(|(name, operator)| Some(KeyColumn { place: place(name)?, operator: operator.clone() }));
+        let keys = columns
+            .map(|(name, operator)| Some(KeyColumn { place: place(name)?, operator: operator.clone() }));
         keys.collect::<Option<Vec<_>>>().map(Finder::Key)
     };
     if relation.replica_identity == ReplicaIdentity::Full {
@@ -258,10 +265,13 @@ fn choose_finder(relation: &Relation, indexes: &[UniqueIndex]) -> Option<Finder>
     if wanted.is_empty() {
         return None;
     }
-    let same = |index: &&UniqueIndex| index.columns.iter().map(|(n, _)| n.as_str()).collect::<BTreeSet<_>>() == wanted;
+    let same = |index: &&UniqueIndex| {
+        index.columns.iter().map(|(n, _)| n.as_str()).collect::<BTreeSet<_>>() == wanted
+    };
     let plain = || {
         let equals = || ("pg_catalog".to_owned(), "=".to_owned());
-        let keys = wanted.iter().filter_map(|name| Some(KeyColumn { place: place(name)?, operator: equals() }));
+        let keys =
+            wanted.iter().filter_map(|name| Some(KeyColumn { place: place(name)?, operator: equals() }));
         Finder::Key(keys.collect())
     };
     Some(indexes.iter().find(same).and_then(by_index).unwrap_or_else(plain))

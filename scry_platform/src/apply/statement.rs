@@ -107,7 +107,8 @@ impl Shape<'_> {
     #[must_use]
     pub fn delete(&self) -> Statement {
         let mut draft = Draft::default();
-        let sql = format!("DELETE FROM ONLY {} WHERE {}", qualified(self.relation), self.condition(&mut draft));
+        let sql =
+            format!("DELETE FROM ONLY {} WHERE {}", qualified(self.relation), self.condition(&mut draft));
         Statement { sql, params: draft.params }
     }
 

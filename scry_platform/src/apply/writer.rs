@@ -425,7 +425,9 @@ impl ConflictNote {
 fn check_identity(target: &Target, old: OldTuple<'_>, by_new: bool) -> Result<()> {
     let name = || super::relation_map::full_name(&target.relation);
     match &target.finder {
-        None => Err(Error::protocol(format!("a row of {} is changed, but it has no replica identity", name()))),
+        None => {
+            Err(Error::protocol(format!("a row of {} is changed, but it has no replica identity", name())))
+        }
         Some(Finder::Image) if by_new || !matches!(old, OldTuple::Full(_)) => {
             Err(Error::protocol(format!("a change of {} lacks the whole old row", name())))
         }
@@ -435,7 +437,12 @@ fn check_identity(target: &Target, old: OldTuple<'_>, by_new: bool) -> Result<()
 
 /// Whether the change may give a column GENERATED ALWAYS AS IDENTITY another
 /// value, which UPDATE cannot set. Unknown counts as yes.
-fn moves_identity_column(relation: &Relation, old: OldTuple<'_>, old_row: Option<&[Value]>, new_row: &[Value]) -> bool {
+fn moves_identity_column(
+    relation: &Relation,
+    old: OldTuple<'_>,
+    old_row: Option<&[Value]>,
+    new_row: &[Value],
+) -> bool {
     relation.columns.iter().enumerate().any(|(place, column)| {
         if !column.identity_always {
             return false;

@@ -10,10 +10,10 @@
 //! superuser, for extensions and settings only; `scry_shadow`, which owns the
 //! shadows and applies. BYPASSRLS lets it write where policies are forced.
 
+use super::Connector;
 use super::files::Files;
 use super::programs::Programs;
 use super::server::{Server, end_orphan};
-use super::Connector;
 use crate::apply::schema::quote;
 use crate::{Error, Result};
 use std::net::{Ipv4Addr, TcpListener};
@@ -236,7 +236,10 @@ pub fn shadow_url(files: &Files) -> std::result::Result<String, String> {
     let port = files.port().ok_or_else(none)?;
     let password = files.password(OWNER).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => none(),
-        _ => format!("cannot read {}: {e}; run this as the platform's user", files.password_file(OWNER).display()),
+        _ => format!(
+            "cannot read {}: {e}; run this as the platform's user",
+            files.password_file(OWNER).display()
+        ),
     })?;
     Ok(format!("postgresql://{OWNER}:{password}@127.0.0.1:{port}/{FIRST_DATABASE}"))
 }
@@ -315,7 +318,14 @@ fn configure(files: &Files, port: u16) -> Result<Vec<String>> {
     write("postgresql.conf", SETTINGS)?;
     write("pg_hba.conf", "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n")?;
     let socket = if socket_fits(files) { files.run().display().to_string() } else { String::new() };
-    Ok(vec!["-p".to_owned(), port.to_string(), "-k".to_owned(), socket, "-h".to_owned(), "127.0.0.1".to_owned()])
+    Ok(vec![
+        "-p".to_owned(),
+        port.to_string(),
+        "-k".to_owned(),
+        socket,
+        "-h".to_owned(),
+        "127.0.0.1".to_owned(),
+    ])
 }
 
 fn last_line(log: &Path) -> String {

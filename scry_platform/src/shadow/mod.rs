@@ -38,7 +38,7 @@ pub enum Backend {
     /// A cluster of our own.
     Embedded(Box<Embedded>),
     /// One database somewhere.
-    External(External),
+    External(Box<External>),
 }
 
 /// Every shadow of this platform.
@@ -158,7 +158,9 @@ impl Shadows {
             Backend::Embedded(embedded) => {
                 let mut list = Vec::new();
                 for database in embedded.databases().await? {
-                    list.push(Arc::new(prepare(embedded.owner(&database), Some(embedded.admin(&database))).await?));
+                    list.push(Arc::new(
+                        prepare(embedded.owner(&database), Some(embedded.admin(&database))).await?,
+                    ));
                 }
                 list
             }
@@ -219,7 +221,12 @@ impl Shadows {
         let holder = list.iter().find_map(|s| s.origin());
         let whose = holder.map_or_else(
             || "another job".to_owned(),
-            |o| format!("job \"{}\" of database \"{}\" (system identifier {})", o.job, o.database, o.system_identifier),
+            |o| {
+                format!(
+                    "job \"{}\" of database \"{}\" (system identifier {})",
+                    o.job, o.database, o.system_identifier
+                )
+            },
         );
         Error::Identity {
             message: format!(

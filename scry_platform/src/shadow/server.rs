@@ -111,7 +111,8 @@ impl Keeper {
             if self.stopping() {
                 return;
             }
-            pause = if started.elapsed() > BACKOFF_RESET { BACKOFF_MIN } else { (pause * 2).min(BACKOFF_MAX) };
+            pause =
+                if started.elapsed() > BACKOFF_RESET { BACKOFF_MIN } else { (pause * 2).min(BACKOFF_MAX) };
             ::metrics::counter!(metrics::SHADOW_RESTARTS).increment(1);
             tracing::warn!(
                 retry_ms = pause.as_millis(),

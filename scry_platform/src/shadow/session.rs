@@ -93,7 +93,8 @@ impl Connector {
     /// grants it is in the hint.
     pub async fn open(&self, purpose: Purpose) -> Result<Session> {
         let (client, task) = self.client().await.map_err(|source| self.unreachable(&source))?;
-        let session = Session { client: Some(client), task: Some(task), connector: self.clone(), armed: false };
+        let session =
+            Session { client: Some(client), task: Some(task), connector: self.clone(), armed: false };
         session.batch_execute(SETTINGS).await.map_err(Error::sql("prepare a session on the shadow"))?;
         if purpose == Purpose::Apply {
             session.batch_execute(APPLY_SETTINGS).await.map_err(|source| self.no_replica(source))?;

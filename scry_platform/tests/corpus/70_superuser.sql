@@ -17,3 +17,5 @@ CREATE CONVERSION shop.conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
 CREATE OPERATOR FAMILY shop.family USING btree;
 CREATE UNLOGGED TABLE shop.unlogged (a serial);
 SELECT lo_create(0);
+CREATE EXTENSION file_fdw;
+CREATE EXTENSION pgstattuple;

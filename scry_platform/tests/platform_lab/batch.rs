@@ -137,13 +137,8 @@ impl Batch {
     }
 
     pub fn sequence(mut self, name: &str, last_value: i64) -> Self {
-        let sequence = Sequence {
-            relid: 9,
-            last_value,
-            is_called: true,
-            schema: "public".into(),
-            name: name.into(),
-        };
+        let sequence =
+            Sequence { relid: 9, last_value, is_called: true, schema: "public".into(), name: name.into() };
         self.writer().sequence(&sequence);
         self
     }

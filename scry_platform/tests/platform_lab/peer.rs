@@ -145,7 +145,13 @@ impl Peer {
     }
 
     /// Sends a chunk of table rows and returns the receipt.
-    pub async fn chunk(&mut self, chunk: u32, chunks: u32, relation: &Relation, rows: &[Vec<u8>]) -> ChunkDone {
+    pub async fn chunk(
+        &mut self,
+        chunk: u32,
+        chunks: u32,
+        relation: &Relation,
+        rows: &[Vec<u8>],
+    ) -> ChunkDone {
         self.chunk_of(super::COPY_ID, chunk, chunks, relation, rows).await;
         self.expect().await
     }
@@ -166,7 +172,11 @@ impl Peer {
     }
 
     pub async fn finish(&mut self, tables: &[(u32, u32, u64)]) -> CopyFinished {
-        let tables = tables.iter().map(|(relid, chunks, rows)| CopiedTable { relid: *relid, chunks: *chunks, rows: *rows });
+        let tables = tables.iter().map(|(relid, chunks, rows)| CopiedTable {
+            relid: *relid,
+            chunks: *chunks,
+            rows: *rows,
+        });
         self.send(&CopyFinish { tables: tables.collect() }).await;
         self.expect().await
     }

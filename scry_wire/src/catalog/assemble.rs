@@ -191,3 +191,84 @@ fn class_of(entry: &Entry) -> Class {
         Entry::Unknown => Class::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Catalog, CatalogError, ClosureRow, DependsRow, closure_objects};
+    use crate::catalog::{Class, Entry, ObjectId};
+
+    fn row(classid: u32, objid: u32, standing: &str) -> ClosureRow {
+        let text = |s: &str| (standing == "left_out").then(|| s.to_owned());
+        ClosureRow {
+            classid,
+            objid,
+            standing: standing.to_owned(),
+            object: text("view v"),
+            reason: text("why"),
+        }
+    }
+
+    const TABLE: &str = r#"{"oid": 5, "schema": "s", "name": "t", "partitioned": false, "replica_identity": "d",
+        "comment": "c", "columns": [{"attnum": 1, "name": "a", "default": {"oid": 50, "sql": "1"}}]}"#;
+    const SCHEMA: &str = r#"{"oid": 7, "name": "s", "comment": null, "unknown": [1]}"#;
+
+    fn catalog() -> Catalog {
+        let closure = [row(1259, 5, "selected"), row(2615, 7, "needed"), row(1259, 9, "left_out")];
+        assert_eq!(closure_objects(&closure), (vec![1259, 2615], vec![5, 7]));
+        let edge = |classid, objid, refclassid, refobjid| DependsRow { classid, objid, refclassid, refobjid };
+        // To its schema, from its default, and to something that is not here.
+        let depends = [edge(1259, 5, 2615, 7), edge(2604, 50, 2615, 7), edge(1259, 5, 1255, 1)];
+        Catalog::assemble(false, &closure, [("schema", SCHEMA), ("table", TABLE)], depends).unwrap()
+    }
+
+    #[test]
+    fn sets_edges_where_they_start() {
+        let catalog = catalog();
+        let schema = ObjectId { class: Class::Namespace, oid: 7 };
+        let [first, second] = catalog.objects.as_slice() else { panic!("two objects") };
+        assert_eq!((first.id(), first.selected), (schema, false));
+        assert_eq!((second.depends_on.as_slice(), second.selected), ([schema].as_slice(), true));
+        assert_eq!(second.comment.as_deref(), Some("c"));
+        let Entry::Table(table) = &second.entry else { panic!("a table") };
+        assert_eq!(table.columns[0].default.as_ref().unwrap().depends_on, [schema]);
+        assert_eq!(catalog.left_out[0].object, "view v");
+    }
+
+    #[test]
+    fn reads_what_it_wrote_and_passes_over_what_it_does_not_know() {
+        let catalog = catalog();
+        let mut json = serde_json::to_value(&catalog).unwrap();
+        assert_eq!(serde_json::from_value::<Catalog>(json.clone()).unwrap(), catalog);
+        json["new"] = 1.into();
+        json["objects"][0]["entry"] = serde_json::json!({"kind": "of the future", "name": "x"});
+        json["objects"][1]["class"] = "pg_future".into();
+        let read: Catalog = serde_json::from_value(json).unwrap();
+        assert_eq!(read.objects[0].entry, Entry::Unknown);
+        assert_eq!(read.objects[1].class, Class::Unknown);
+    }
+
+    #[test]
+    fn rejects_entries_of_another_form() {
+        let wrong = Catalog::assemble(false, &[], [("table", "{\"oid\": 1}")], []);
+        let Err(CatalogError::Entry { kind, .. }) = wrong else { panic!("an error") };
+        assert_eq!(kind, "table");
+    }
+
+    #[test]
+    fn finds_differences_by_name_and_not_by_oid() {
+        let mine = catalog();
+        let mut theirs = mine.clone();
+        for object in &mut theirs.objects {
+            object.oid += 1000;
+            object.depends_on.clear();
+        }
+        assert_eq!(mine.differences(&theirs), []);
+        if let Entry::Table(table) = &mut theirs.objects[1].entry {
+            table.columns[0].not_null = true;
+        }
+        theirs.objects.remove(0);
+        let found = mine.differences(&theirs);
+        let found: Vec<_> = found.iter().map(|d| (d.object.as_str(), d.what.as_str())).collect();
+        assert_eq!(found, [("schema s", "missing"), ("table s.t", "columns")]);
+    }
+}

@@ -14,6 +14,7 @@
 //! stopping for.
 //! What it does not do: follow DDL in the stream, move rows, grant privileges, set owners.
 
+mod extensions;
 mod ledger;
 mod order;
 mod plan;
@@ -22,5 +23,5 @@ mod render;
 mod run;
 mod session;
 
-pub use plan::{Need, Plan, Stage, StageName, Step, plan};
+pub use plan::{ExtensionNeed, Need, Plan, Stage, StageName, Step, plan};
 pub use run::{Progress, SchemaError, create_post_data, create_pre_data, drop_all};

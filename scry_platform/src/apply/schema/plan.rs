@@ -13,7 +13,7 @@
 
 use super::order::{Node, Slot, sort};
 use super::render;
-use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, Sequence};
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, QualifiedName, Sequence};
 use std::collections::{HashMap, HashSet};
 
 /// What is run on the shadow, in order.
@@ -114,6 +114,8 @@ pub struct Step {
     pub undo: Option<String>,
     /// What it asks of whoever runs it.
     pub need: Need,
+    /// The table whose rows it reads: of a parallel stage, the largest are begun with.
+    pub reads: Option<QualifiedName>,
 }
 
 /// What a step asks of whoever runs it.
@@ -123,19 +125,25 @@ pub enum Need {
     Nothing,
     /// A failure stops everything: without this table there is nowhere to put rows.
     Success,
-    /// Perhaps a superuser; the name and version of the extension.
-    Extension {
-        /// Without the version, for a shadow that does not have it.
-        any_version: String,
-        /// The version on the source.
-        version: String,
-        /// `COMMENT ON EXTENSION ...`, and the comment.
-        comment: Option<(String, String)>,
-    },
+    /// Perhaps a superuser.
+    Extension(ExtensionNeed),
     /// It is fine if it exists.
     MayExist,
     /// A role that row security does not bind.
     BypassRowSecurity,
+}
+
+/// What is known of an extension to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtensionNeed {
+    /// Its name.
+    pub name: String,
+    /// The statement without a version, for a shadow that does not have the source's.
+    pub any_version: String,
+    /// The version on the source.
+    pub version: String,
+    /// `COMMENT ON EXTENSION ...`, and the comment.
+    pub comment: Option<(String, String)>,
 }
 
 /// Finds objects of a document.
@@ -287,7 +295,20 @@ fn order_child_checks(catalog: &Catalog, lookup: &Lookup<'_>, stages: &mut rende
 
 impl Step {
     pub(super) fn new(object: &Object, part: &'static str, sql: Vec<String>) -> Self {
-        Self { object: object.id(), describe: object.describe(), part, sql, undo: None, need: Need::Nothing }
+        Self {
+            object: object.id(),
+            describe: object.describe(),
+            part,
+            sql,
+            undo: None,
+            need: Need::Nothing,
+            reads: None,
+        }
+    }
+
+    pub(super) fn reads(mut self, schema: &str, table: &str) -> Self {
+        self.reads = Some(QualifiedName { schema: schema.to_owned(), name: table.to_owned() });
+        self
     }
 
     pub(super) fn undo(mut self, sql: String) -> Self {

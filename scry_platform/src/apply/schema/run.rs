@@ -9,12 +9,13 @@
 //! several connections; what fails there (two at once can deadlock) is tried again alone
 //! at the end.
 
+use super::extensions;
 use super::ledger;
-use super::plan::{Need, Stage, StageName, Step, plan};
+use super::plan::{ExtensionNeed, Need, Stage, StageName, Step, plan};
 use super::session::Session;
 use futures_util::future::{join_all, try_join_all};
 use scry_wire::catalog::{Catalog, LeftOut};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +70,7 @@ fn shadow(action: &'static str) -> impl FnOnce(tokio_postgres::Error) -> SchemaE
 ///
 /// `client` must not be in a transaction; its session is left as it was. Extensions that the
 /// role of `client` may not create are created through `admin`, a superuser's connection to
-/// the same database. Steps already done by an earlier call with the same catalog
+/// the same database, if they are on the platform's list. Steps already done by an earlier call with the same catalog
 /// are passed over; leftovers of another must be removed by [`drop_all`] first.
 pub async fn create_pre_data(
     client: &Client,
@@ -133,7 +134,10 @@ where
     let mut left_out = Vec::new();
     let mut failed: Vec<(StageName, &Step)> = Vec::new();
     for stage in &plan.post_data {
-        let open = open_steps(stage, &done, first, &report, &mut left_out);
+        let mut open = open_steps(stage, &done, first, &report, &mut left_out);
+        if stage.name.parallel() {
+            largest_first(first, &mut open).await.map_err(shadow("ask for the size of tables"))?;
+        }
         let width = if stage.name.parallel() { sessions.len() } else { 1 };
         let not_done = run_stage(sessions.iter().take(width), stage.name, open, &report).await?;
         failed.extend(not_done.into_iter().map(|step| (stage.name, step)));
@@ -220,6 +224,29 @@ fn open_steps<'p, P: Fn(&Progress)>(
     open
 }
 
+/// The longest work first, so that it does not end alone.
+async fn largest_first(session: &Session<'_>, open: &mut [&Step]) -> Result<(), tokio_postgres::Error> {
+    if open.len() < 2 {
+        return Ok(());
+    }
+    let sql = "SELECT n.nspname::text, c.relname::text, pg_catalog.pg_relation_size(c.oid) \
+         FROM pg_catalog.pg_class AS c \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,m}'::\"char\"[]) \
+           AND c.oid OPERATOR(pg_catalog.>=) 16384::oid";
+    let rows = session.client().query(sql, &[]).await?;
+    let sizes: HashMap<(String, String), i64> = rows
+        .iter()
+        .map(|row| ((row.get(0), row.get(1)), row.get::<_, Option<i64>>(2).unwrap_or(0)))
+        .collect();
+    let size = |step: &Step| {
+        let table = step.reads.as_ref().map(|table| (table.schema.clone(), table.name.clone()));
+        table.and_then(|table| sizes.get(&table).copied()).unwrap_or(0)
+    };
+    open.sort_by_cached_key(|step| std::cmp::Reverse(size(step)));
+    Ok(())
+}
+
 /// Runs a stage on the sessions given, and returns what failed, in its order.
 async fn run_stage<'p, 's, P: Fn(&Progress)>(
     sessions: impl Iterator<Item = &'s Session<'s>>,
@@ -283,9 +310,7 @@ impl Runner<'_> {
 
     async fn step(&mut self, step: &Step) -> Result<(), tokio_postgres::Error> {
         match &step.need {
-            Need::Extension { any_version, version, comment } => {
-                self.extension(step, any_version, version, comment.as_ref()).await
-            }
+            Need::Extension(extension) => self.extension(step, extension).await,
             Need::MayExist => match ledger::run(self.session, step).await {
                 Err(error) if error.code() == Some(&SqlState::DUPLICATE_SCHEMA) => Ok(()),
                 other => other,
@@ -297,21 +322,21 @@ impl Runner<'_> {
     async fn extension(
         &mut self,
         step: &Step,
-        any_version: &str,
-        version: &str,
-        comment: Option<&(String, String)>,
+        extension: &ExtensionNeed,
     ) -> Result<(), tokio_postgres::Error> {
+        let allowed = extensions::superuser_may_create(&extension.name);
         let exact = step.sql.first().map_or("", String::as_str);
-        if let Err(error) = self.privileged(exact).await {
+        if let Err(error) = self.privileged(exact, allowed).await {
             // An update script or the version is missing on the shadow.
             if error.code() != Some(&SqlState::INVALID_PARAMETER_VALUE) {
                 return Err(error);
             }
-            self.privileged(any_version).await?;
+            self.privileged(&extension.any_version, allowed).await?;
             self.left_out.push(LeftOut {
                 object: step.describe.clone(),
                 reason: format!(
-                    "version {version} is not available on the shadow; its default version is there"
+                    "version {} is not available on the shadow; its default version is there",
+                    extension.version
                 ),
                 sqlstate: None,
             });
@@ -319,17 +344,19 @@ impl Runner<'_> {
         let mark: (&str, &[&(dyn tokio_postgres::types::ToSql + Sync)]) =
             (ledger::MARK, &[&step.key(), &step.undo]);
         self.session.transaction([], Some(mark)).await?;
-        if let Some((sql, text)) = comment {
-            self.extension_comment(step, sql, text).await?;
+        if let Some((sql, text)) = &extension.comment {
+            self.extension_comment(step, sql, text, allowed).await?;
         }
         Ok(())
     }
 
-    /// By the role itself if it may, else by the superuser.
-    async fn privileged(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+    /// By the role itself if it may, else by the superuser if that is allowed.
+    async fn privileged(&self, sql: &str, allowed: bool) -> Result<(), tokio_postgres::Error> {
         let own = self.session.transaction([sql], None).await;
         match (own, self.admin) {
-            (Err(error), Some(admin)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            (Err(error), Some(admin))
+                if allowed && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+            {
                 admin.transaction([sql], None).await
             }
             (own, _) => own,
@@ -341,6 +368,7 @@ impl Runner<'_> {
         step: &Step,
         sql: &str,
         text: &str,
+        allowed: bool,
     ) -> Result<(), tokio_postgres::Error> {
         let found = "SELECT FROM pg_catalog.pg_description AS d \
              WHERE d.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass \
@@ -348,7 +376,7 @@ impl Runner<'_> {
         if !self.session.client().query(found, &[&text]).await?.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.privileged(sql).await {
+        if let Err(error) = self.privileged(sql, allowed).await {
             let refused = refused(step, &error);
             self.left_out.push(LeftOut { object: format!("comment on {}", step.describe), ..refused });
         }
@@ -357,11 +385,13 @@ impl Runner<'_> {
 }
 
 fn refused(step: &Step, error: &tokio_postgres::Error) -> LeftOut {
-    LeftOut {
-        object: step.title(),
-        reason: message(error),
-        sqlstate: error.code().map(|code| code.code().to_owned()),
+    let mut reason = message(error);
+    if let (Need::Extension(extension), Some(&SqlState::INSUFFICIENT_PRIVILEGE)) = (&step.need, error.code())
+        && !extensions::superuser_may_create(&extension.name)
+    {
+        reason.push_str("; it is not among those that the platform creates: create it on the shadow by hand");
     }
+    LeftOut { object: step.title(), reason, sqlstate: error.code().map(|code| code.code().to_owned()) }
 }
 
 /// The primary message only: details can hold keys of rows.

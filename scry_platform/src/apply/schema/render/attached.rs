@@ -22,23 +22,26 @@ pub(super) fn constraint(lookup: &Lookup<'_>, object: &Object, constraint: &Cons
             if constraint.local || !parent_has_it {
                 let only = if constraint.no_inherit { "ONLY " } else { "" };
                 let stage = if parent_has_it { StageName::ChildChecks } else { StageName::Checks };
-                out.stage(stage, Step::new(object, "create", vec![add(only)]));
+                let step = Step::new(object, "create", vec![add(only)]);
+                out.stage(stage, step.reads(&constraint.schema, &constraint.table));
             }
         }
         ("f", _) => {
             let only = if constraint.partitioned { "" } else { "ONLY " };
-            out.stage(StageName::ForeignKeys, Step::new(object, "create", vec![add(only)]));
+            let step = Step::new(object, "create", vec![add(only)]);
+            out.stage(StageName::ForeignKeys, step.reads(&constraint.schema, &constraint.table));
         }
         ("p" | "u", Some(index)) if index.method == "btree" && !constraint.partitioned => {
             let build = Step::new(object, "index", vec![index.definition.clone()]);
-            out.stage(StageName::Indexes, build);
+            out.stage(StageName::Indexes, build.reads(&constraint.schema, &constraint.table));
             let sql =
                 format!("ALTER TABLE ONLY {table} ADD CONSTRAINT {name} {}", using_index(constraint, index));
             out.stage(StageName::Keys, Step::new(object, "create", vec![sql]));
         }
         _ => {
             let stage = if constraint.partitioned { StageName::Keys } else { StageName::Indexes };
-            out.stage(stage, Step::new(object, "create", vec![add("ONLY ")]));
+            let step = Step::new(object, "create", vec![add("ONLY ")]);
+            out.stage(stage, step.reads(&constraint.schema, &constraint.table));
         }
     }
     if let Some(index) = &constraint.index {
@@ -84,7 +87,7 @@ pub(super) fn index(lookup: &Lookup<'_>, object: &Object, index: &Index, out: &m
         ));
     }
     let stage = if index.table_kind == "m" { StageName::MaterializedIndexes } else { StageName::Indexes };
-    out.stage(stage, Step::new(object, "create", sql));
+    out.stage(stage, Step::new(object, "create", sql).reads(&index.table_schema, &index.table));
     if let Some(parent) = lookup.index(index.parent_oid) {
         attach(object, parent, (&index.schema, &index.name), out);
     }

@@ -14,7 +14,7 @@ mod text_search;
 mod view;
 
 use super::order::Node;
-use super::plan::{Lookup, Need, StageName, Step, main_node};
+use super::plan::{ExtensionNeed, Lookup, Need, StageName, Step, main_node};
 use super::quote::{ident, literal};
 use scry_wire::catalog::{Entry, Extension, LeftOut, Object};
 use std::collections::HashMap;
@@ -90,7 +90,12 @@ fn extension(lookup: &Lookup<'_>, object: &Object, extension: &Extension) -> Nod
     });
     let step = Step::new(object, "create", vec![format!("{create} VERSION {}", literal(&extension.version))])
         .undo(format!("DROP EXTENSION IF EXISTS {} CASCADE", ident(&extension.name)))
-        .need(Need::Extension { any_version: create, version: extension.version.clone(), comment });
+        .need(Need::Extension(ExtensionNeed {
+            name: extension.name.clone(),
+            any_version: create,
+            version: extension.version.clone(),
+            comment,
+        }));
     main_node(object, step)
 }
 
