@@ -106,14 +106,17 @@ fn note(job: &Job, message: &str) -> Result<(), Refusal> {
 }
 
 /// Makes the job's workers end, and waits until they have.
+///
+/// The launcher says when: it alone knows of a worker that is starting and has
+/// not announced itself yet. A stopped job's place is given back then, a
+/// paused one's state is set.
 fn end_workers(job: &Job, desired: Desired) -> Result<(), Refusal> {
     let Some(place) = job.place() else { return Ok(()) };
     place.set_desired(desired);
     wake_all(place.live());
-    latch::wake(&shared::live().launcher);
     let start = Instant::now();
     let mut signalled = false;
-    while is_place_of(job, place) && has_workers(place) {
+    while !has_ended(job, place, desired) {
         let waited = start.elapsed();
         if waited > PATIENCE {
             return Err(still_there(job));
@@ -123,14 +126,16 @@ fn end_workers(job: &Job, desired: Desired) -> Result<(), Refusal> {
             signal_all(place.live());
             signalled = true;
         }
+        latch::wake(&shared::live().launcher);
         peer::nap(Duration::from_millis(20));
     }
     Ok(())
 }
 
-/// Whether the place has not been given to another job meanwhile.
-fn is_place_of(job: &Job, place: JobRef) -> bool {
-    job.place() == Some(place)
+fn has_ended(job: &Job, place: JobRef, desired: Desired) -> bool {
+    // Not this job's place any more: it was given back, and perhaps taken again.
+    job.place() != Some(place)
+        || (desired == Desired::Pause && place.state() == State::Paused && !has_workers(place))
 }
 
 fn wake_all(live: &JobLive) {
