@@ -227,7 +227,9 @@ async fn begins_again_and_takes_up() {
         let (mine, theirs) = (lab.dump("source"), lab.dump("shadow"));
         assert!(mine == theirs, "pg_dump differs:\n{}", diff(&mine, &theirs));
         // Somebody rehearsed a migration.
-        let theirs = "CREATE VIEW shop.rehearsal AS SELECT * FROM shop.users";
+        let theirs = "CREATE VIEW shop.rehearsal AS SELECT * FROM shop.users; \
+                      ALTER TABLE public.plain RENAME TO renamed; DROP TABLE shop.counts; \
+                      ALTER VIEW shop.constants SET SCHEMA public";
         client.batch_execute(theirs).await.unwrap();
         assert_eq!(drop_all(&client, Some(&admin)).await.unwrap(), []);
         let dropped = lab.dump("shadow");

@@ -93,9 +93,13 @@ impl Catalog {
         let mut catalog =
             Self { format: CATALOG_FORMAT, whole_database, objects: Vec::new(), left_out: left_out(closure) };
         for (kind, json) in entries {
-            let mut object = read_entry(kind.as_ref(), json.as_ref())?;
-            object.selected = selected.contains(&object.id());
-            catalog.objects.push(object);
+            match read_entry(kind.as_ref(), json.as_ref())? {
+                Read::Object(mut object) => {
+                    object.selected = selected.contains(&object.id());
+                    catalog.objects.push(*object);
+                }
+                Read::Vanished(left_out) => catalog.left_out.push(left_out),
+            }
         }
         catalog.join(depends);
         Ok(catalog)
@@ -149,22 +153,37 @@ fn left_out(closure: &[ClosureRow]) -> Vec<LeftOut> {
     .collect()
 }
 
-fn read_entry(kind: &str, json: &str) -> Result<Object, CatalogError> {
+enum Read {
+    Object(Box<Object>),
+    Vanished(LeftOut),
+}
+
+/// Reads an entry. The server prints definitions from its newest catalog and not from the
+/// transaction's snapshot: of an object dropped meanwhile there is none.
+fn read_entry(kind: &str, json: &str) -> Result<Read, CatalogError> {
     let wrong = |source| CatalogError::Entry { kind: kind.to_owned(), source };
     let mut value: Value = serde_json::from_str(json).map_err(wrong)?;
     let head = Head::deserialize(&value).map_err(wrong)?;
+    if value.get("definition") == Some(&Value::Null) {
+        let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
+        return Ok(Read::Vanished(LeftOut {
+            object: format!("{} {name}", kind.replace('_', " ")),
+            reason: "it was dropped while the catalog was read".to_owned(),
+            sqlstate: None,
+        }));
+    }
     if let Value::Object(fields) = &mut value {
         fields.insert("kind".to_owned(), Value::String(kind.to_owned()));
     }
     let entry = serde_json::from_value(value).map_err(wrong)?;
-    Ok(Object {
+    Ok(Read::Object(Box::new(Object {
         class: class_of(&entry),
         oid: head.oid,
         selected: false,
         comment: head.comment,
         depends_on: Vec::new(),
         entry,
-    })
+    })))
 }
 
 fn class_of(entry: &Entry) -> Class {
@@ -245,6 +264,13 @@ mod tests {
         let read: Catalog = serde_json::from_value(json).unwrap();
         assert_eq!(read.objects[0].entry, Entry::Unknown);
         assert_eq!(read.objects[1].class, Class::Unknown);
+    }
+
+    #[test]
+    fn leaves_out_what_was_dropped_meanwhile() {
+        let view = r#"{"oid": 9, "schema": "s", "name": "v", "definition": null}"#;
+        let catalog = Catalog::assemble(false, &[], [("view", view)], []).unwrap();
+        assert_eq!((catalog.objects.len(), catalog.left_out[0].object.as_str()), (0, "view v"));
     }
 
     #[test]

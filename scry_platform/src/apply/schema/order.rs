@@ -255,6 +255,7 @@ mod tests {
             sql: Vec::new(),
             undo: None,
             need: Need::Nothing,
+            makes: None,
             reads: None,
         }
     }

@@ -114,6 +114,8 @@ pub struct Step {
     pub undo: Option<String>,
     /// What it asks of whoever runs it.
     pub need: Need,
+    /// The relation that it makes; the ledger keeps its OID, so that it is found when renamed.
+    pub makes: Option<QualifiedName>,
     /// The table whose rows it reads: of a parallel stage, the largest are begun with.
     pub reads: Option<QualifiedName>,
 }
@@ -302,8 +304,14 @@ impl Step {
             sql,
             undo: None,
             need: Need::Nothing,
+            makes: None,
             reads: None,
         }
+    }
+
+    pub(super) fn makes(mut self, schema: &str, name: &str) -> Self {
+        self.makes = Some(QualifiedName { schema: schema.to_owned(), name: name.to_owned() });
+        self
     }
 
     pub(super) fn reads(mut self, schema: &str, table: &str) -> Self {

@@ -12,7 +12,7 @@
 use super::extensions;
 use super::ledger;
 use super::plan::{ExtensionNeed, Need, Stage, StageName, Step, plan};
-use super::session::Session;
+use super::session::{Mark, Session};
 use futures_util::future::{join_all, try_join_all};
 use scry_wire::catalog::{Catalog, LeftOut};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -164,7 +164,8 @@ pub async fn drop_all(client: &Client, admin: Option<&Client>) -> Result<Vec<Lef
     let mut kept = Vec::new();
     for (seq, sql) in undo {
         let unmark = "DELETE FROM scry_shadow.schema_step WHERE seq >= $1";
-        let mut dropped = session.transaction([sql.as_str()], Some((unmark, &[&seq]))).await;
+        let mut dropped =
+            session.transaction([sql.as_str()], Some(Mark { sql: unmark, values: &[&seq] })).await;
         if let (Err(error), Some(admin)) = (&dropped, &admin)
             && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
         {
@@ -341,9 +342,7 @@ impl Runner<'_> {
                 sqlstate: None,
             });
         }
-        let mark: (&str, &[&(dyn tokio_postgres::types::ToSql + Sync)]) =
-            (ledger::MARK, &[&step.key(), &step.undo]);
-        self.session.transaction([], Some(mark)).await?;
+        ledger::mark(self.session, step, []).await?;
         if let Some((sql, text)) = &extension.comment {
             self.extension_comment(step, sql, text, allowed).await?;
         }

@@ -27,6 +27,12 @@ const BEGIN: &str = "BEGIN; \
     SET LOCAL client_min_messages = warning; \
     SET LOCAL synchronous_commit = off";
 
+/// A statement that ends a transaction, with its parameters.
+pub(super) struct Mark<'a> {
+    pub(super) sql: &'a str,
+    pub(super) values: &'a [&'a (dyn tokio_postgres::types::ToSql + Sync)],
+}
+
 /// A connection to the shadow with what was learnt about its role.
 pub(super) struct Session<'a> {
     client: &'a Client,
@@ -70,7 +76,7 @@ impl<'a> Session<'a> {
     pub(super) async fn transaction<'m>(
         &self,
         statements: impl IntoIterator<Item = &'m str>,
-        mark: Option<(&str, &[&(dyn tokio_postgres::types::ToSql + Sync)])>,
+        mark: Option<Mark<'_>>,
     ) -> Result<(), tokio_postgres::Error> {
         self.client.batch_execute(&self.begin).await?;
         let done = self.statements(statements, mark).await;
@@ -88,12 +94,12 @@ impl<'a> Session<'a> {
     async fn statements<'m>(
         &self,
         statements: impl IntoIterator<Item = &'m str>,
-        mark: Option<(&str, &[&(dyn tokio_postgres::types::ToSql + Sync)])>,
+        mark: Option<Mark<'_>>,
     ) -> Result<(), tokio_postgres::Error> {
         for sql in statements {
             self.client.execute(sql, &[]).await?;
         }
-        if let Some((sql, values)) = mark {
+        if let Some(Mark { sql, values }) = mark {
             self.client.execute(sql, values).await?;
         }
         Ok(())

@@ -14,7 +14,9 @@ pub(super) fn sequence(lookup: &Lookup<'_>, object: &Object, sequence: &Sequence
     let mut sql =
         vec![format!("CREATE SEQUENCE {name} AS {}{}", sequence.data_type, sequence_options(sequence))];
     sql.extend(set_value(sequence));
-    let step = Step::new(object, "create", sql).undo(format!("DROP SEQUENCE IF EXISTS {name} CASCADE"));
+    let step = Step::new(object, "create", sql)
+        .undo(format!("DROP SEQUENCE IF EXISTS {name} CASCADE"))
+        .makes(&sequence.schema, &sequence.name);
     out.nodes.push(main_node(object, step));
     if let Some(owner) = owner {
         let column = format!("{}.{}", qualified(&owner.schema, &owner.table), ident(&owner.column));

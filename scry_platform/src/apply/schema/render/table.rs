@@ -75,6 +75,7 @@ impl Shape<'_> {
         let need = if self.object.selected { Need::Success } else { Need::Nothing };
         let step = Step::new(self.object, "create", sql)
             .undo(format!("DROP TABLE IF EXISTS {} CASCADE", self.name))
+            .makes(&self.table.schema, &self.table.name)
             .need(need);
         let mut node = main_node(self.object, step);
         node.depends_on = depends_on;

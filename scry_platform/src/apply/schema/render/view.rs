@@ -19,7 +19,8 @@ pub(super) fn view(object: &Object, view: &View, out: &mut Rendered) {
     let query = view.definition.trim_end().trim_end_matches(';');
     let sql = format!("CREATE OR REPLACE VIEW {name}{with} AS\n{query}{check}");
     let undo = format!("DROP VIEW IF EXISTS {name} CASCADE");
-    let mut node = main_node(object, Step::new(object, "create", vec![sql]).undo(undo.clone()));
+    let create = Step::new(object, "create", vec![sql]).undo(undo.clone());
+    let mut node = main_node(object, create.makes(&view.schema, &view.name));
     let columns: Vec<String> = view
         .columns
         .iter()
@@ -29,7 +30,8 @@ pub(super) fn view(object: &Object, view: &View, out: &mut Rendered) {
         })
         .collect();
     let stand_in = format!("CREATE VIEW {name} AS SELECT {}", columns.join(", "));
-    node.stand_in = Some(Step::new(object, "stand-in", vec![stand_in]).undo(undo));
+    let stand_in = Step::new(object, "stand-in", vec![stand_in]).undo(undo);
+    node.stand_in = Some(stand_in.makes(&view.schema, &view.name));
     out.nodes.push(node);
     for column in &view.columns {
         if let Some(default) = &column.default {
@@ -72,7 +74,8 @@ pub(super) fn materialized(object: &Object, view: &MaterializedView, out: &mut R
         }
     }
     let step = Step::new(object, "create", sql);
-    let step = step.undo(format!("DROP MATERIALIZED VIEW IF EXISTS {name} CASCADE"));
+    let step =
+        step.undo(format!("DROP MATERIALIZED VIEW IF EXISTS {name} CASCADE")).makes(&view.schema, &view.name);
     out.nodes.push(main_node(object, step));
     if view.populated {
         let refresh = vec![format!("REFRESH MATERIALIZED VIEW {name}")];
