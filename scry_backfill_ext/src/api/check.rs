@@ -60,7 +60,7 @@ fn try_check(list: &str) -> Result<Vec<Finding>, Refusal> {
     note(&mut findings, "error", "server", preflight::preloaded());
     // start() falls back to mode snapshot.
     note(&mut findings, "warning", "server", preflight::wal_level());
-    note(&mut findings, "error", "server", preflight::not_standby());
+    note(&mut findings, "error", "server", preflight::not_standby("a job cannot be started"));
     note(&mut findings, "error", "server", preflight::endpoint());
     note(&mut findings, "error", "database", preflight::encoding());
     as_superuser(|| {

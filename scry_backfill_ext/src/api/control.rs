@@ -39,7 +39,7 @@ fn resume(job: &str) {
 }
 
 fn try_stop(name: &str, drop_slot: bool) -> Result<(), Refusal> {
-    preflight::not_standby()?;
+    preflight::not_standby("a job cannot be stopped")?;
     let job = lock_and_get(name)?;
     end_workers(&job, Desired::Stop)?;
     job.set_desired(Desired::Stop)?;
@@ -52,7 +52,7 @@ fn try_stop(name: &str, drop_slot: bool) -> Result<(), Refusal> {
 
 fn try_pause(name: &str) -> Result<(), Refusal> {
     preflight::preloaded()?;
-    preflight::not_standby()?;
+    preflight::not_standby("a job cannot be paused")?;
     let job = lock_and_get(name)?;
     match job.desired.as_str() {
         "pause" => return Ok(()),
@@ -67,7 +67,7 @@ fn try_pause(name: &str) -> Result<(), Refusal> {
 
 fn try_resume(name: &str) -> Result<(), Refusal> {
     preflight::preloaded()?;
-    preflight::not_standby()?;
+    preflight::not_standby("a job cannot be resumed")?;
     let job = lock_and_get(name)?;
     match job.desired.as_str() {
         "run" => Ok(()),

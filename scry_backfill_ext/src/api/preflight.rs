@@ -40,10 +40,10 @@ pub fn wal_level() -> Result<(), Refusal> {
     }
 }
 
-/// A standby has no jobs of its own.
-pub fn not_standby() -> Result<(), Refusal> {
+/// A standby has no jobs of its own; `what` cannot be done there.
+pub fn not_standby(what: &str) -> Result<(), Refusal> {
     if server::in_recovery() {
-        return Err(Refusal::not_ready("jobs cannot be started or stopped during recovery")
+        return Err(Refusal::not_ready(format!("{what} during recovery"))
             .detail("This server is a standby.")
             .hint("Do it on the primary, or after this server's promotion."));
     }

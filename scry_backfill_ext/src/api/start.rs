@@ -38,7 +38,7 @@ fn try_start(list: &str, mode: &str, name: &str, json: &JsonB) -> Result<(String
     if matches!(mode, "hybrid" | "cdc") {
         can_stream.clone()?;
     }
-    preflight::not_standby()?;
+    preflight::not_standby("a job cannot be started")?;
     preflight::endpoint()?;
     preflight::encoding()?;
     job::check_name(name)?;

@@ -25,7 +25,7 @@ fn wait_for_shadow(job: &str, timeout: Interval) -> bool {
 
 fn try_wait(name: &str, timeout: Interval) -> Result<bool, Refusal> {
     preflight::preloaded()?;
-    preflight::not_standby()?;
+    preflight::not_standby("the shadow cannot be waited for")?;
     let micros = u64::try_from(timeout.as_micros()).unwrap_or(0);
     // A year is for ever, and does not overflow.
     let timeout = Duration::from_micros(micros).min(Duration::from_secs(365 * 24 * 3600));
