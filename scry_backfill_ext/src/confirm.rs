@@ -50,11 +50,6 @@ impl Progress {
         self.applied
     }
 
-    /// What the shadow has made durable.
-    pub fn flushed_lsn(&self) -> Lsn {
-        self.flushed
-    }
-
     /// Takes a confirmation. Returns the position to confirm to the slot when
     /// it has moved.
     pub fn confirm(&mut self, confirm: Confirm) -> Result<Option<Lsn>, Lie> {
@@ -81,7 +76,7 @@ mod tests {
         progress.sent(Lsn(30));
         assert_eq!(progress.confirm(confirm(20)), Ok(Some(Lsn(20))));
         assert_eq!(progress.confirm(confirm(15)), Ok(None));
-        assert_eq!(progress.flushed_lsn(), Lsn(20));
+        assert_eq!(progress.flushed, Lsn(20));
     }
 
     #[test]
@@ -89,6 +84,6 @@ mod tests {
         let mut progress = Progress::new(Lsn(10));
         progress.sent(Lsn(30));
         assert_eq!(progress.confirm(confirm(31)), Err(Lie { confirmed: Lsn(31), sent: Lsn(30) }));
-        assert_eq!(progress.flushed_lsn(), Lsn(10));
+        assert_eq!(progress.flushed, Lsn(10));
     }
 }

@@ -97,7 +97,7 @@ impl Error {
             Error::Identity { hint, .. } => (RefuseKind::Identity, false, hint.as_str()),
             Error::Busy(_) => (RefuseKind::Busy, true, ""),
             Error::Shadow { hint, retry, .. } => (RefuseKind::Shadow, *retry, hint.as_str()),
-            Error::Sql { .. } => (RefuseKind::Shadow, true, ""),
+            Error::Sql { source, .. } => (RefuseKind::Shadow, true, sql_hint(source)),
             Error::Conflict { .. } => (RefuseKind::Shadow, true, CONFLICT_HINT),
             Error::Stopping => (RefuseKind::Stopping, true, ""),
         };
@@ -133,6 +133,17 @@ fn describe_db(db: &DbError) -> String {
         _ => String::new(),
     };
     format!("{text} (SQLSTATE {code}{object})")
+}
+
+/// What to do about errors that the shadow's owner can mend.
+fn sql_hint(error: &tokio_postgres::Error) -> &'static str {
+    match error.code().map(SqlState::code) {
+        Some("53100") => "Free space on the shadow's disk; the stream then goes on by itself.",
+        Some("53300") => "Close sessions on the shadow, or raise its max_connections.",
+        Some("55P03") => "Someone holds a lock on the shadow; end that session.",
+        Some("28P01" | "28000") => "Check user and password of the shadow.",
+        _ => "",
+    }
 }
 
 const CONFLICT_HINT: &str = "The shadow was changed by hand, or a copy is incomplete. The row's key stands in \

@@ -93,7 +93,6 @@ async fn goes_on_after_every_kind_of_end() {
     platform.start().await;
     let mut stream = platform.peer(Role::Stream).await;
     assert_eq!(stream.welcome().await.applied_lsn, Lsn(210));
-    stream.confirmed(210).await;
     // The shadow's server is killed: told, restarted, gone on.
     std::process::Command::new("kill").args(["-9", &platform.postmaster().to_string()]).status().unwrap();
     stream.send_batch(&history(30)).await;

@@ -154,6 +154,12 @@ fn rejects_a_hello_without_a_common_version() {
 }
 
 #[test]
+fn rejects_a_welcome_to_a_version_that_was_not_offered() {
+    let result = Welcome::from_payload(&with("welcome", 1, 99));
+    assert!(matches!(result, Err(Error::Version { theirs_min: 99, .. })), "{result:?}");
+}
+
+#[test]
 fn rejects_undefined_values_of_one_byte_fields() {
     undefined(Hello::from_payload(&with("hello", 8, b'?')), "role");
     undefined(Welcome::from_payload(&with("welcome", 10, b'?')), "copy_state");

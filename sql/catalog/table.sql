@@ -2,7 +2,8 @@
 --
 -- Storage, collation and compression stand only where they are not what the type brings.
 -- A default's id is that of its pg_attrdef row.  not_null_name is the constraint of
--- PostgreSQL 18 and later; older servers keep a flag only.  pg_attver is the server's own stamp on
+-- PostgreSQL 18 and later; older servers keep a flag only. One that is not valid is not brought: the
+-- rows of the copy may break it.  pg_attver is the server's own stamp on
 -- a column, kept among its options by later minor releases of the back branches.
 SELECT pg_catalog.jsonb_build_object(
     'oid', c.oid::bigint,
@@ -40,7 +41,7 @@ SELECT pg_catalog.jsonb_build_object(
             'type', CASE WHEN NOT a.attisdropped THEN pg_catalog.jsonb_build_object(
                 'schema', tn.nspname, 'name', t.typname,
                 'sql', pg_catalog.format_type(a.atttypid, a.atttypmod)) END,
-            'not_null', a.attnotnull,
+            'not_null', a.attnotnull AND COALESCE(nn.convalidated, TRUE),
             'not_null_name', nn.conname,
             'not_null_no_inherit', COALESCE(nn.connoinherit, FALSE),
             'default', CASE WHEN d.oid IS NOT NULL THEN pg_catalog.jsonb_build_object(

@@ -21,11 +21,6 @@ impl SeenBy {
     pub fn saw(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
     }
-
-    /// Every transaction from this id on is unseen.
-    pub fn xmax(&self) -> u64 {
-        self.xmax
-    }
 }
 
 impl FromStr for SeenBy {

@@ -5,6 +5,7 @@
 //! be renamed, and a restarted one is stored elsewhere.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::pg::invalidation;
 use crate::pg::sequence::{self, NamedSequence, Storage};
@@ -24,10 +25,9 @@ impl SequenceNames {
             self.names.clear();
             self.epoch = epoch;
         }
-        if !self.names.contains_key(&storage) {
-            let named = sequence::resolve(storage)?;
-            self.names.insert(storage, named);
+        match self.names.entry(storage) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(place) => Some(place.insert(sequence::resolve(storage)?)),
         }
-        self.names.get(&storage)
     }
 }

@@ -50,8 +50,6 @@ pub struct Woken {
     pub latch: bool,
     /// The socket can be read.
     pub readable: bool,
-    /// The socket can be written.
-    pub writeable: bool,
 }
 
 /// Sleeps until the latch is set or `timeout` is over; then serves interrupts.
@@ -86,11 +84,7 @@ pub fn wait_for(socket: Option<RawFd>, write: bool, timeout: Duration) -> Woken 
         got
     };
     serve_interrupts();
-    Woken {
-        latch: got & pg_sys::WL_LATCH_SET != 0,
-        readable: got & pg_sys::WL_SOCKET_READABLE != 0,
-        writeable: got & pg_sys::WL_SOCKET_WRITEABLE != 0,
-    }
+    Woken { latch: got & pg_sys::WL_LATCH_SET != 0, readable: got & pg_sys::WL_SOCKET_READABLE != 0 }
 }
 
 /// `CHECK_FOR_INTERRUPTS`, and a pending reload of the configuration.

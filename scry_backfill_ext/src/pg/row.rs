@@ -356,7 +356,7 @@ unsafe fn is_unchanged_toast(value: *const pg_sys::varlena) -> bool {
     // SAFETY: points to a varlena.
     unsafe {
         varlena::varatt_is_1b_e(value)
-            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_ONDISK as u32
+            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_ONDISK
     }
 }
 
@@ -399,7 +399,7 @@ unsafe fn detoasted<'a>(raw: usize, context: &mut RowContext) -> &'a [u8] {
     unsafe {
         let mut value = raw as *mut pg_sys::varlena;
         if varlena::varatt_is_1b_e(value)
-            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_INDIRECT as u32
+            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_INDIRECT
         {
             // Logical decoding put a TOASTed value together and left a pointer
             // to it (ReorderBufferToastReplace); no need for a copy.

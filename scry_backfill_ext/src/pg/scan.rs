@@ -129,7 +129,7 @@ impl Scan {
             let mut low = tid(from, 0);
             let mut high = tid(to.saturating_sub(1), u16::MAX);
             let desc = pg_guard_ffi_boundary(|| {
-                begin(relation, snapshot, 0, ptr::null_mut(), ptr::null_mut(), flags as u32)
+                begin(relation, snapshot, 0, ptr::null_mut(), ptr::null_mut(), flags)
             });
             pg_guard_ffi_boundary(|| set_range(desc, &mut low, &mut high));
             Scan { desc, method }

@@ -53,7 +53,7 @@ pub unsafe fn of_record(reader: *const pg_sys::XLogReaderState) -> Option<Sequen
     // SAFETY: by contract; main_data has main_data_len bytes.
     let data = unsafe {
         let record = (*reader).record;
-        if u32::from((*record).header.xl_rmid) != pg_sys::RmgrIds::RM_SEQ_ID as u32 {
+        if u32::from((*record).header.xl_rmid) != pg_sys::RmgrIds::RM_SEQ_ID {
             return None;
         }
         std::slice::from_raw_parts((*record).main_data.cast::<u8>(), (*record).main_data_len as usize)

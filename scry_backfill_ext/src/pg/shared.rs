@@ -257,6 +257,7 @@ static TEXTS: PgLwLock<AssertPGRXSharedMemory<Texts>> = unsafe { PgLwLock::new(c
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Reserves the memory; only while `shared_preload_libraries` are loaded.
+#[allow(unexpected_cfgs, reason = "pgrx's macro names all versions that pgrx knows")]
 pub fn request() {
     REQUESTED.store(true, std::sync::atomic::Ordering::Relaxed);
     // SAFETY: the structs hold no pointers: atomics, integers and bytes, which mean the same in every process.

@@ -1,6 +1,6 @@
 //! A background worker's beginning and end.
 
-use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::atomic::Ordering::AcqRel;
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_guard, pg_sys};
@@ -169,9 +169,4 @@ pub fn run(work: impl FnOnce(), record: impl Fn(&Failure)) {
         cause.rethrow()
     })
     .execute();
-}
-
-/// Stores a fence: what was written before is seen by whoever sees `flag`.
-pub fn publish(flag: &std::sync::atomic::AtomicU32, value: u32) {
-    flag.store(value, Release);
 }

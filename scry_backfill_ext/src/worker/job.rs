@@ -35,8 +35,6 @@ pub struct Job {
 pub struct JobTable {
     /// The table.
     pub relid: u32,
-    /// Its copy is complete.
-    pub copied: bool,
     /// What the snapshot of its copy saw, if it was not the slot's own.
     pub seen_by: Option<String>,
 }
@@ -74,16 +72,15 @@ pub fn load(name: &str) -> Job {
 
 /// Loads the tables of the job `name`.
 pub fn tables(name: &str) -> Vec<JobTable> {
-    const SQL: &str = "SELECT relid, state OPERATOR(pg_catalog.=) 'copied', copy_snapshot \
-                       FROM scry_backfill.job_table WHERE job OPERATOR(pg_catalog.=) $1";
+    const SQL: &str =
+        "SELECT relid, copy_snapshot FROM scry_backfill.job_table WHERE job OPERATOR(pg_catalog.=) $1";
     let loaded = Spi::connect(|client| -> Result<Vec<JobTable>, SpiError> {
         client
             .select(SQL, None, &[DatumWithOid::from(name)])?
             .map(|row| {
                 Ok(JobTable {
                     relid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
-                    copied: row.get::<bool>(2)?.unwrap_or_default(),
-                    seen_by: row.get::<String>(3)?,
+                    seen_by: row.get::<String>(2)?,
                 })
             })
             .collect()

@@ -50,6 +50,10 @@ pub async fn accept_stream(State(app): State<Arc<App>>, request: Request) -> Res
         return (StatusCode::UNAUTHORIZED, [(http::header::CONTENT_TYPE, CONTENT_TYPE)], refuse)
             .into_response();
     }
+    if parts.version < http::Version::HTTP_2 {
+        // HTTP/1.1 does not carry both bodies at the same time.
+        return StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response();
+    }
     let task_app = app.clone();
     app.tasks.spawn(async move { serve(task_app, FrameReader::new(body), sender).await });
     ([(http::header::CONTENT_TYPE, CONTENT_TYPE)], axum::body::Body::new(answer)).into_response()

@@ -95,13 +95,16 @@ async fn apply_catalog(
     let catalog: Arc<Catalog> = Arc::new(serde_json::from_slice(document).map_err(bad)?);
     let copy_id = serde_json::from_slice::<CopyHead>(document).map_err(bad)?.copy_id;
     check_names(&catalog)?;
-    // Nobody else writes while tables come and go.
-    let everybody_out = shadow.copies.clear().await?;
     let origin = shadow.refresh(session).await?;
     let same_generation = origin.as_ref().is_some_and(|o| o.generation == hello.generation);
+    let same_copy = same_generation && origin.as_ref().is_some_and(|o| o.copy_id == copy_id);
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     let stored = if same_generation { stored_catalog(session).await? } else { None };
     let same_schema = stored.is_some_and(|stored| is_same_schema(&stored, &catalog));
+    // Nobody else writes while tables come and go. The same document again, from
+    // a leader that has lost its connection, disturbs nobody.
+    let everybody_out =
+        if same_copy && same_schema { None } else { Some(shadow.copies.clear().await?) };
     let notes = match (state, same_schema) {
         // All of it is here; the receipt says so.
         (CopyState::Copied, true) => origin::left_out(&**session).await?,
@@ -203,6 +206,7 @@ async fn make_schema(shadow: &Arc<Shadow>, catalog: Arc<Catalog>) -> Result<Vec<
 
 async fn sessions(shadow: &Shadow) -> Result<(Session, Option<Client>)> {
     let session = shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
+    session.batch_execute(&share_helpers_lock()).await.map_err(Error::sql("begin work on the schema"))?;
     let admin = match &shadow.admin {
         Some(connector) => Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0),
         None => None,
@@ -342,8 +346,7 @@ struct Helpers {
 impl Helpers {
     async fn connect(&self) -> std::result::Result<Client, tokio_postgres::Error> {
         let (client, _task) = self.owner.client().await?;
-        let lock = format!("SELECT pg_catalog.pg_advisory_lock_shared({HELPERS_LOCK})");
-        client.batch_execute(&lock).await?;
+        client.batch_execute(&share_helpers_lock()).await?;
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
         Ok(client)
     }
@@ -359,6 +362,11 @@ impl Drop for Helpers {
             }
         });
     }
+}
+
+/// What every connection holds that works on the schema.
+fn share_helpers_lock() -> String {
+    format!("SELECT pg_catalog.pg_advisory_lock_shared({HELPERS_LOCK})")
 }
 
 /// Waits until no helper of an earlier leader is at work.
@@ -471,7 +479,7 @@ fn schema_error(error: SchemaError) -> Error {
 }
 
 /// Fields that move without a change of the schema.
-const STATE_FIELDS: &[&str] = &["last_value", "is_called", "populated"];
+const STATE_FIELDS: &[&str] = &["copy_id", "last_value", "is_called", "populated"];
 /// Advisory lock that helpers share while they live.
 const HELPERS_LOCK: i64 = 7_239_850_000_000_000_003;
 const NAMED_MAX: usize = 10;

@@ -58,7 +58,6 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         batch: Batch::default(),
         position_written: Instant::now(),
     };
-    worker.confirm().await?;
     let mut watch = shadow.watch();
     let result = tokio::select! {
         result = worker.run(reader) => result,
@@ -267,6 +266,7 @@ impl Worker<'_> {
         let Batch { rows, transactions, .. } = self.batch;
         self.writer.commit(self.hello.generation, self.applied, self.reached, rows).await?;
         self.batch = Batch::default();
+        let moved = self.applied < self.reached;
         self.applied = self.reached;
         self.position_written = Instant::now();
         self.shadow.advanced(self.applied, rows);
@@ -276,17 +276,18 @@ impl Worker<'_> {
         ::metrics::counter!(metrics::SHADOW_COMMITS, "shadow" => label()).increment(1);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         ::metrics::gauge!(metrics::APPLIED_LSN, "shadow" => label()).set(self.applied.0 as f64);
-        self.confirm().await?;
+        if moved {
+            self.confirm().await?;
+        }
         if self.writer.is_heavy() {
             self.renew_session().await?;
         }
         Ok(())
     }
 
+    /// Only what this connection has sent is confirmed to it: what the shadow
+    /// had before stands in the welcome.
     async fn confirm(&mut self) -> Result<()> {
-        if !self.applied.is_valid() {
-            return Ok(());
-        }
         self.sender.send(&Confirm { applied_lsn: self.applied, flushed_lsn: self.applied }).await
     }
 

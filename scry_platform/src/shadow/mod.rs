@@ -210,8 +210,10 @@ impl Shadows {
             }
         };
         let session = shadow.owner.open(Purpose::Own).await?;
-        origin::bind(&*session, hello).await?;
+        let bound = origin::bind(&*session, hello).await;
+        // Also when it failed: another platform may have bound an external shadow.
         shadow.refresh(&session).await?;
+        bound?;
         session.close().await;
         tracing::info!(shadow = %shadow.database, database = %hello.database, job = %hello.job, "shadow bound");
         Ok(shadow)

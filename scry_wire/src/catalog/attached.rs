@@ -11,22 +11,22 @@ pub struct Constraint {
     pub schema: String,
     pub table: String,
     /// The table is partitioned.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partitioned: bool,
     /// `p`, `u`, `c`, `f` or `x`.
     #[serde(rename = "type")]
     pub contype: String,
     /// What stands after `CONSTRAINT name`.
     pub definition: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferrable: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub validated: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_inherit: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub local: bool,
     #[serde(default)]
     pub inherited: i32,
@@ -37,7 +37,7 @@ pub struct Constraint {
     #[serde(default)]
     pub referenced_oid: u32,
     /// The index of a primary key, unique or exclusion constraint.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<BackingIndex>,
 }
 
@@ -50,12 +50,12 @@ pub struct BackingIndex {
     pub method: String,
     /// `CREATE UNIQUE INDEX ...`
     pub definition: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clustered: bool,
     /// The partitioned index that this one is a part of; a constraint's or not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_oid: Option<u32>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
@@ -70,16 +70,16 @@ pub struct Index {
     pub table: String,
     /// `r`, `p` or `m`.
     pub table_kind: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unique: bool,
     /// `CREATE INDEX ...`
     pub definition: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clustered: bool,
     /// The partitioned index that this one is a part of.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_oid: Option<u32>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub statistics: Vec<IndexStatistics>,
 }
 
@@ -102,7 +102,7 @@ pub struct Statistics {
     pub table: String,
     /// `CREATE STATISTICS ...`
     pub definition: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<i32>,
 }
 
@@ -115,7 +115,7 @@ pub struct Trigger {
     pub schema: String,
     pub table: String,
     /// It stands on a view.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub view: bool,
     /// `CREATE TRIGGER ...`
     pub definition: String,
@@ -135,7 +135,7 @@ pub struct Rule {
     pub schema: String,
     pub table: String,
     /// It stands on a view.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub view: bool,
     /// `CREATE RULE ...`
     pub definition: String,
@@ -155,10 +155,10 @@ pub struct Policy {
     /// `r`, `a`, `w`, `d` or `*`.
     pub command: String,
     /// Empty: PUBLIC.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub using: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
 }

@@ -13,15 +13,15 @@ pub struct Collation {
     pub provider: String,
     pub deterministic: bool,
     /// None: of every encoding.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collate: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctype: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
 }
 
@@ -42,13 +42,13 @@ pub struct Domain {
     pub schema: String,
     pub name: String,
     pub base: TypeRef,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation: Option<QualifiedName>,
     pub not_null: bool,
     /// An expression.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints: Vec<DomainConstraint>,
 }
 
@@ -61,10 +61,10 @@ pub struct DomainConstraint {
     /// From `CHECK` on.
     pub definition: String,
     pub validated: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// What the check needs (functions, above all).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ObjectId>,
 }
 
@@ -85,9 +85,9 @@ pub struct Attribute {
     pub name: String,
     #[serde(rename = "type")]
     pub data_type: TypeRef,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation: Option<QualifiedName>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
@@ -99,14 +99,14 @@ pub struct Range {
     pub name: String,
     pub subtype: TypeRef,
     /// Where it is not the subtype's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_class: Option<QualifiedName>,
     /// Where it is not the subtype's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation: Option<QualifiedName>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canonical: Option<QualifiedName>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtype_diff: Option<QualifiedName>,
     pub multirange: QualifiedName,
 }

@@ -50,12 +50,12 @@ pub struct Catalog {
     /// [`CATALOG_FORMAT`] of the writer.
     pub format: u32,
     /// The document covers the whole database, not chosen tables.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whole_database: bool,
     /// The objects, by kind and name.
     pub objects: Vec<Object>,
     /// What the source does not send, and why.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
 }
 
@@ -68,13 +68,13 @@ pub struct Object {
     pub oid: u32,
     /// It belongs to the user's choice; otherwise it is only there because something chosen
     /// needs it (of a table: its shape without its rows).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub selected: bool,
     /// Its comment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// What must exist before it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ObjectId>,
     /// What it is.
     pub entry: Entry,
@@ -229,7 +229,7 @@ pub struct Extension {
     /// The version installed on the source.
     pub version: String,
     /// It can be moved to another schema.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relocatable: bool,
 }
 

@@ -11,7 +11,7 @@ pub struct TextSearchDictionary {
     pub name: String,
     pub template: QualifiedName,
     /// The list of options as the server keeps it, in SQL.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<String>,
 }
 
@@ -22,7 +22,7 @@ pub struct TextSearchConfiguration {
     pub schema: String,
     pub name: String,
     pub parser: QualifiedName,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<TextSearchMapping>,
 }
 

@@ -3,7 +3,7 @@
 use super::Message;
 use crate::codec::{Reader, Writer};
 use crate::frame::Tag;
-use crate::{Error, Lsn};
+use crate::{Error, Lsn, version};
 
 /// How far the copy of the hello's generation is on the shadow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +20,8 @@ pub enum CopyState {
 /// The platform takes the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// The version both sides speak from here on.
+    /// The version both sides speak from here on; a reader that does not speak
+    /// it gets [`Error::Version`].
     pub version: u16,
     /// End of the last transaction on the shadow; invalid before the first.
     pub applied_lsn: Lsn,
@@ -48,8 +49,10 @@ impl Message for Welcome {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Error> {
+        let chosen = r.u16("version")?;
+        version::negotiate(chosen, chosen)?;
         Ok(Welcome {
-            version: r.u16("version")?,
+            version: chosen,
             applied_lsn: r.lsn("applied_lsn")?,
             copy_state: match r.u8("copy_state")? {
                 b'n' => CopyState::None,
