@@ -257,6 +257,7 @@ impl Launcher {
             return Duration::from_micros(wait.unsigned_abs());
         }
         if let Some(wait) = self.no_slot_wait() {
+            say_no_slot(job);
             return wait;
         }
         match registration::start_stream(job) {
@@ -277,21 +278,27 @@ impl Launcher {
     }
 
     fn tell_no_slot(&mut self, job: Option<JobRef>) -> Duration {
-        const MESSAGE: &str = "no background worker slot is free";
-        const HINT: &str = "Increase \"max_worker_processes\" and restart the server.";
         match job {
-            Some(job) => {
-                if job.texts().message.as_str() != MESSAGE {
-                    job.event(Level::Warning, MESSAGE, HINT);
-                }
-                job.say(MESSAGE, "", HINT);
-                job.set_state(State::Retrying);
+            Some(job) => say_no_slot(job),
+            None if self.no_slot_until == 0 => {
+                add_event(0, "", Level::Warning, NO_SLOT_MESSAGE, NO_SLOT_HINT);
             }
-            None if self.no_slot_until == 0 => add_event(0, "", Level::Warning, MESSAGE, HINT),
             None => {}
         }
         self.no_slot_until = latch::now() + i64::try_from(NO_SLOT_RETRY.as_micros()).unwrap_or(5 * SECOND_US);
         NO_SLOT_RETRY
+    }
+}
+
+const NO_SLOT_MESSAGE: &str = "no background worker slot is free";
+const NO_SLOT_HINT: &str = "Increase \"max_worker_processes\" and restart the server.";
+
+/// Shows that a job has to wait for a background worker slot; an event once.
+fn say_no_slot(job: JobRef) {
+    if job.texts().message.as_str() != NO_SLOT_MESSAGE {
+        job.event(Level::Warning, NO_SLOT_MESSAGE, NO_SLOT_HINT);
+        job.say(NO_SLOT_MESSAGE, "", NO_SLOT_HINT);
+        job.set_state(State::Retrying);
     }
 }
 
