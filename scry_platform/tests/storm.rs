@@ -104,7 +104,8 @@ async fn nothing_is_lost_or_doubled_whatever_is_killed() {
         tokio::time::sleep(Duration::from_millis(50 + dice.roll(700))).await;
         match dice.roll(3) {
             0 => {
-                let postmaster = platform.postmaster();
+                // It may be down already, between two kills.
+                let Some(postmaster) = platform.postmaster() else { continue };
                 let signal = ["-9", "-QUIT"][usize::try_from(dice.roll(2)).unwrap()];
                 std::process::Command::new("kill").args([signal, &postmaster.to_string()]).status().unwrap();
             }

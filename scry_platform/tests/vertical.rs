@@ -94,7 +94,10 @@ async fn goes_on_after_every_kind_of_end() {
     let mut stream = platform.peer(Role::Stream).await;
     assert_eq!(stream.welcome().await.applied_lsn, Lsn(210));
     // The shadow's server is killed: told, restarted, gone on.
-    std::process::Command::new("kill").args(["-9", &platform.postmaster().to_string()]).status().unwrap();
+    std::process::Command::new("kill")
+        .args(["-9", &platform.postmaster().unwrap().to_string()])
+        .status()
+        .unwrap();
     stream.send_batch(&history(30)).await;
     let refuse = stream.refused().await;
     assert!(refuse.retry, "{refuse:?}");

@@ -103,8 +103,7 @@ async fn apply_catalog(
     let same_schema = stored.is_some_and(|stored| is_same_schema(&stored, &catalog));
     // Nobody else writes while tables come and go. The same document again, from
     // a leader that has lost its connection, disturbs nobody.
-    let everybody_out =
-        if same_copy && same_schema { None } else { Some(shadow.copies.clear().await?) };
+    let everybody_out = if same_copy && same_schema { None } else { Some(shadow.copies.clear().await?) };
     let notes = match (state, same_schema) {
         // All of it is here; the receipt says so.
         (CopyState::Copied, true) => origin::left_out(&**session).await?,

@@ -110,9 +110,10 @@ impl Platform {
         std::fs::read_to_string(self.home.path().join("platform.log")).unwrap_or_default()
     }
 
-    pub fn postmaster(&self) -> u32 {
-        let text = std::fs::read_to_string(self.data_dir().join("shadow/postmaster.pid")).unwrap();
-        text.lines().next().unwrap().trim().parse().unwrap()
+    /// The embedded server's process id, while it has one.
+    pub fn postmaster(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.data_dir().join("shadow/postmaster.pid")).ok()?;
+        text.lines().next()?.trim().parse().ok()
     }
 
     /// A plain GET: status and body.
