@@ -4,29 +4,75 @@
 //! inside the caller's transaction, so that the document belongs to the copy's
 //! snapshot. The worker's session has the settings that they ask for.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
-use pgrx::spi::{Spi, SpiClient, SpiError};
+use pgrx::spi::{Spi, SpiClient, SpiError, quote_qualified_identifier};
 use scry_wire::catalog::{
-    Catalog, ClosureRow, DependsRow, SETTINGS, closure_objects, closure_query, depends_query, queries,
+    Catalog, ClosureRow, DependsRow, Entry, SETTINGS, closure_objects, closure_query, depends_query, queries,
 };
 
 use crate::pg::server;
 
+/// Where each sequence of the database stands: `last_value` and `is_called`, by oid.
+pub type SequenceValues = HashMap<u32, (i64, bool)>;
+
+/// Reads where the sequences stand.
+///
+/// In a short transaction of the caller's, not in the copy's: reading locks
+/// every sequence until the transaction ends. Any moment after the slot's
+/// creation will do, because the stream brings every later move.
+pub fn sequence_values() -> SequenceValues {
+    const SQL: &str = "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text \
+                       FROM pg_catalog.pg_class AS c \
+                       JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+                       WHERE c.relkind OPERATOR(pg_catalog.=) 'S' \
+                         AND c.relpersistence OPERATOR(pg_catalog.<>) 't'";
+    let read = Spi::connect(|client| -> Result<SequenceValues, SpiError> {
+        let sequences = client
+            .select(SQL, None, &[])?
+            .map(|row| {
+                let text = |i| row.get::<String>(i).map(Option::unwrap_or_default);
+                Ok((row.get::<Oid>(1)?.map_or(0, Oid::to_u32), text(2)?, text(3)?))
+            })
+            .collect::<Result<Vec<_>, SpiError>>()?;
+        let mut values = HashMap::with_capacity(sequences.len());
+        for (oid, schema, name) in sequences {
+            let sequence = quote_qualified_identifier(&schema, &name);
+            let rows = client.select(&format!("SELECT last_value, is_called FROM {sequence}"), Some(1), &[])?;
+            let row = rows.first();
+            if let (Some(last_value), Some(is_called)) = (row.get::<i64>(1)?, row.get::<bool>(2)?) {
+                values.insert(oid, (last_value, is_called));
+            }
+        }
+        Ok(values)
+    });
+    read.unwrap_or_else(|err| pgrx::error!("could not read the sequences: {err}"))
+}
+
 /// The document for these tables and all that they need; with
 /// `whole_database` also for what no table needs.
-pub fn document(tables: &[u32], whole_database: bool) -> Catalog {
+pub fn document(tables: &[u32], whole_database: bool, sequences: &SequenceValues) -> Catalog {
     for (name, value) in SETTINGS {
         if let Ok(name) = CString::new(*name) {
             server::set_setting(&name, value);
         }
     }
-    match read(tables, whole_database) {
+    let mut document = match read(tables, whole_database) {
         Ok(document) => document,
         Err(err) => pgrx::error!("could not read the catalog: {err}"),
+    };
+    for object in &mut document.objects {
+        if let (Entry::Sequence(sequence), Some((last_value, is_called))) =
+            (&mut object.entry, sequences.get(&object.oid))
+        {
+            sequence.last_value = Some(*last_value);
+            sequence.is_called = *is_called;
+        }
     }
+    document
 }
 
 fn read(tables: &[u32], whole_database: bool) -> Result<Catalog, Box<dyn std::error::Error>> {

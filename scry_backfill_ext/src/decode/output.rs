@@ -12,7 +12,7 @@
 //! goes on from the shadow's position (delivery contract, rule 3).
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::panic::ErrorReport;
@@ -103,6 +103,7 @@ impl Output {
     pub fn between_records(&mut self, end: Lsn) {
         self.link.live.decoded_lsn.store(end.0, Relaxed);
         self.link.receive();
+        (self.link.watch)(self.link.job);
         if self.wants_keepalive(end) {
             self.keepalive(end);
         }
@@ -247,7 +248,11 @@ fn take_frames(
                 live.applied_commit_time.store(time, Relaxed);
             }
         }
-        live.applied_lsn.store(progress.applied_lsn().0, std::sync::atomic::Ordering::Release);
+        if pending.is_empty() {
+            // The shadow shows all that was sent: there is no lag to count.
+            live.applied_commit_time.store(0, Relaxed);
+        }
+        live.applied_lsn.store(progress.applied_lsn().0, Release);
     }
     Ok(())
 }
@@ -396,7 +401,7 @@ impl Sink for Output {
         if self.wants_keepalive(end) {
             self.keepalive(end);
         }
-        session::leave_if_unwanted(self.link.job, true);
+        (self.link.watch)(self.link.job);
         let flushed = wal::flush_position();
         let moved = std::mem::replace(&mut self.flushed_wal, flushed) != flushed;
         worker::fall_asleep(self.link.live);

@@ -11,7 +11,7 @@ use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Role};
 
 use super::job;
-use super::session::{self, Identity, Session};
+use super::session::{self, Identity, Round, Session};
 use super::shmem::{Desired, JobRef, Level};
 use crate::batch::Batch;
 use crate::handoff::{Handoff, Lost, bad_frame};
@@ -50,7 +50,8 @@ fn run(job: JobRef, number: usize) {
     let identity = Identity::new(&row, Role::Copy, &server::database_name());
     let Some(plan) = Plan::attach(job.live().plan_handle.load(Acquire)) else { return };
     let snapshot = ReadTransaction::import(job.texts().snapshot.as_str());
-    let mut copier = Copier { job, identity, plan, session: None, batch: Batch::new(Tag::Rows) };
+    let round = Round { job, copy_id: plan.head().copy_id };
+    let mut copier = Copier { round, identity, plan, session: None, batch: Batch::new(Tag::Rows) };
     while let Some(claim) = plan::claim(&copier.plan, number) {
         copier.wait_while_paused();
         let rows = copier.copy(claim);
@@ -62,7 +63,7 @@ fn run(job: JobRef, number: usize) {
 }
 
 struct Copier {
-    job: JobRef,
+    round: Round,
     identity: Identity,
     plan: Plan,
     session: Option<Session>,
@@ -78,18 +79,18 @@ impl Copier {
                 Err(lost) => {
                     self.session = None;
                     self.batch = Batch::new(Tag::Rows);
-                    self.job.say(&lost.message, "", &lost.hint);
+                    self.round.job.say(&lost.message, "", &lost.hint);
                     latch::wait(LOST_PAUSE);
-                    session::leave_if_unwanted(self.job, false);
+                    self.round.leave_if_over();
                 }
             }
         }
     }
 
     fn try_copy(&mut self, claim: Claim) -> Result<u64, Lost> {
-        let (job, plan) = (self.job, &self.plan);
+        let (round, plan) = (self.round, &self.plan);
         let Some(table) = plan.tables().get(claim.table) else { return Ok(0) };
-        let session = self.session.get_or_insert_with(|| session::open(job, &self.identity, false));
+        let session = self.session.get_or_insert_with(|| session::open(round.job, &self.identity, false));
         let handoff = &mut session.handoff;
         let mut scan = open_table(plan, table);
         let start = ChunkStart {
@@ -98,13 +99,16 @@ impl Copier {
             chunks: table.chunks,
             relation: scan.description().clone(),
         };
-        send(job, handoff, &start.to_frame())?;
+        send(round, handoff, &start.to_frame())?;
         let (from, to) = plan::blocks(plan, table, claim.chunk);
-        let rows =
-            if to > from { send_rows(job, handoff, &mut self.batch, table, &mut scan, from, to)? } else { 0 };
+        let rows = if to > from {
+            send_rows(round, handoff, &mut self.batch, table, &mut scan, from, to)?
+        } else {
+            0
+        };
         drop(scan);
-        send(job, handoff, &ChunkEnd { rows }.to_frame())?;
-        let done = receipt(job, handoff)?;
+        send(round, handoff, &ChunkEnd { rows }.to_frame())?;
+        let done = receipt(round, handoff)?;
         if done.relid != table.relid || done.chunk != claim.chunk {
             return Err(Lost {
                 message: "the platform sent the receipt of another chunk".to_owned(),
@@ -115,10 +119,11 @@ impl Copier {
     }
 
     fn wait_while_paused(&self) {
-        while self.job.desired() == Desired::Pause {
+        while self.round.job.desired() == Desired::Pause {
             latch::wait(PAUSE_TICK);
+            self.round.leave_if_over();
         }
-        session::leave_if_unwanted(self.job, false);
+        self.round.leave_if_over();
     }
 }
 
@@ -136,7 +141,7 @@ fn open_table(plan: &Plan, table: &PlanTable) -> TableScan {
 
 /// Reads the blocks and sends their rows.
 fn send_rows(
-    job: JobRef,
+    round: Round,
     handoff: &mut Handoff,
     batch: &mut Batch,
     table: &PlanTable,
@@ -148,7 +153,8 @@ fn send_rows(
     let rows = scan.read(from, to, batch, |batch| {
         batch.count_row();
         if batch.is_full() {
-            result = std::mem::replace(&mut result, Ok(())).and_then(|()| flush(job, handoff, batch, table));
+            result =
+                std::mem::replace(&mut result, Ok(())).and_then(|()| flush(round, handoff, batch, table));
             if result.is_err() {
                 return false;
             }
@@ -156,44 +162,44 @@ fn send_rows(
         true
     });
     result?;
-    flush(job, handoff, batch, table)?;
+    flush(round, handoff, batch, table)?;
     Ok(rows)
 }
 
-fn flush(job: JobRef, handoff: &mut Handoff, batch: &mut Batch, table: &PlanTable) -> Result<(), Lost> {
+fn flush(round: Round, handoff: &mut Handoff, batch: &mut Batch, table: &PlanTable) -> Result<(), Lost> {
     latch::serve_interrupts();
     let bytes = batch.len() as u64;
     let mut result = Ok(());
     batch.drain(false, |frame| {
         if result.is_ok() {
-            result = send(job, handoff, frame);
+            result = send(round, handoff, frame);
         }
     });
     table.bytes.fetch_add(bytes, Relaxed);
-    job.live().copy_bytes.fetch_add(bytes, Relaxed);
+    round.job.live().copy_bytes.fetch_add(bytes, Relaxed);
     result
 }
 
-fn send(job: JobRef, handoff: &mut Handoff, frame: &[u8]) -> Result<(), Lost> {
+fn send(round: Round, handoff: &mut Handoff, frame: &[u8]) -> Result<(), Lost> {
     handoff.send(frame, |frames| {
-        session::leave_if_unwanted(job, false);
+        round.leave_if_over();
         // A receipt cannot come before the chunk's end; what comes is bad news.
         match frames.iter().position(|f| f.tag() != Tag::ChunkDone).and_then(|i| frames.remove(i)) {
-            Some(frame) => session::other_frame(job, &frame),
+            Some(frame) => session::other_frame(round.job, &frame),
             None => Ok(()),
         }
     })
 }
 
-fn receipt(job: JobRef, handoff: &mut Handoff) -> Result<ChunkDone, Lost> {
+fn receipt(round: Round, handoff: &mut Handoff) -> Result<ChunkDone, Lost> {
     loop {
         while let Some(frame) = handoff.next_frame() {
-            if let Some(done) = as_receipt(job, &frame)? {
+            if let Some(done) = as_receipt(round.job, &frame)? {
                 return Ok(done);
             }
         }
         handoff.wait(RECEIPT_TICK)?;
-        session::leave_if_unwanted(job, false);
+        round.leave_if_over();
     }
 }
 

@@ -21,7 +21,7 @@ use scry_wire::message::{
 
 use super::job::{self, Job};
 use super::registration::{self, Started};
-use super::session::{self, Identity, Session};
+use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use crate::batch::Batch;
 use crate::catalog;
@@ -53,14 +53,16 @@ pub fn main(argument: usize) {
 fn run(job: JobRef) {
     let name = job.name();
     let row = transaction(|| job::load(&name));
+    let round = Round { job, copy_id: row.copy_id };
     let identity = Identity::new(&row, Role::Lead, &server::database_name());
-    let snapshot = take_snapshot(job);
+    let sequences = transaction(catalog::sequence_values);
+    let snapshot = take_snapshot(round);
     let tables: Vec<u32> = job::tables(&name).iter().map(|t| t.relid).collect();
-    let document = Document { copy_id: row.copy_id, catalog: catalog::document(&tables, row.whole_database) };
+    let document = Document { copy_id: row.copy_id, catalog: catalog::document(&tables, row.whole_database, &sequences) };
     report_not_sent(job, &document.catalog);
     let document = serde_json::to_vec(&document)
         .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
-    let mut lead = Lead { job, identity, document, session: None };
+    let mut lead = Lead { round, identity, document, session: None };
     let applied = lead.send_catalog();
     report_left_out(job, &applied.left_out);
 
@@ -70,7 +72,7 @@ fn run(job: JobRef) {
         pgrx::error!("could not allocate dynamic shared memory for the copy's plan")
     };
     publish(job, &plan, &snapshot);
-    copy_all(job, &plan, &mut lead);
+    copy_all(round, &plan, &mut lead);
     snapshot.transaction.end();
     job.set_copy_phase(CopyPhase::Copied);
 
@@ -106,10 +108,10 @@ struct Snapshot {
     seen: String,
 }
 
-fn take_snapshot(job: JobRef) -> Snapshot {
-    let import = job.texts().snapshot;
+fn take_snapshot(round: Round) -> Snapshot {
+    let import = round.job.texts().snapshot;
     let (transaction, seen) = if import.as_str().is_empty() {
-        wait_for_running(job);
+        wait_for_running(round);
         let transaction = ReadTransaction::begin();
         let seen = current_snapshot();
         (transaction, seen)
@@ -124,7 +126,8 @@ fn take_snapshot(job: JobRef) -> Snapshot {
 /// slot has left behind. One that is in the WAL already can still be running
 /// in the eyes of a snapshot; so all that run now must have ended before
 /// (delivery contract, rule 6).
-fn wait_for_running(job: JobRef) {
+fn wait_for_running(round: Round) {
+    let job = round.job;
     let bound = transaction(|| snapshot_part("pg_catalog.pg_snapshot_xmax"));
     let mut said = false;
     while transaction(|| snapshot_part("pg_catalog.pg_snapshot_xmin")) < bound {
@@ -133,7 +136,7 @@ fn wait_for_running(job: JobRef) {
             job.say("waiting for running transactions to end, to take the copy's snapshot", "", "");
         }
         latch::wait(RUNNING_TICK);
-        session::leave_if_unwanted(job, false);
+        round.leave_if_over();
     }
     if said {
         job.say("", "", "");
@@ -181,7 +184,8 @@ fn publish(job: JobRef, plan: &Plan, snapshot: &Snapshot) {
 }
 
 /// Starts the snapshot workers and waits until every chunk has its receipt.
-fn copy_all(job: JobRef, plan: &Plan, lead: &mut Lead) {
+fn copy_all(round: Round, plan: &Plan, lead: &mut Lead) {
+    let job = round.job;
     let mut workers: [Option<Started>; SNAPSHOT_WORKERS_MAX] = Default::default();
     let mut retry_at = Instant::now();
     while !plan::is_complete(plan) {
@@ -196,7 +200,7 @@ fn copy_all(job: JobRef, plan: &Plan, lead: &mut Lead) {
             retry_at = Instant::now() + WORKER_RESTART;
         }
         lead.wait(WORKERS_TICK);
-        session::leave_if_unwanted(job, false);
+        round.leave_if_over();
     }
 }
 
@@ -252,7 +256,7 @@ fn report_left_out(job: JobRef, left_out: &[LeftOutText]) {
 /// The leader's conversation with the platform, which may have to be begun
 /// anew at any time: saying the same again does no harm.
 struct Lead {
-    job: JobRef,
+    round: Round,
     identity: Identity,
     document: Vec<u8>,
     session: Option<Session>,
@@ -270,7 +274,7 @@ impl Lead {
     }
 
     fn try_send_catalog(&mut self) -> Result<CatalogApplied, Lost> {
-        let job = self.job;
+        let round = self.round;
         let mut batch = Batch::new(Tag::Catalog);
         batch.buf().extend_from_slice(&self.document);
         let handoff = self.connect();
@@ -278,7 +282,7 @@ impl Lead {
         batch.drain(false, |frame| {
             if sent.is_ok() {
                 sent = handoff.send(frame, |_| {
-                    session::leave_if_unwanted(job, false);
+                    round.leave_if_over();
                     Ok(())
                 });
             }
@@ -309,7 +313,7 @@ impl Lead {
 
     /// Waits for the answer that is due.
     fn answer<M: Message>(&mut self) -> Result<M, Lost> {
-        let job = self.job;
+        let (round, job) = (self.round, self.round.job);
         let handoff = self.connect();
         loop {
             while let Some(frame) = handoff.next_frame() {
@@ -326,7 +330,7 @@ impl Lead {
                 session::other_frame(job, &frame)?;
             }
             handoff.wait(ANSWER_TICK)?;
-            session::leave_if_unwanted(job, false);
+            round.leave_if_over();
         }
     }
 
@@ -337,7 +341,7 @@ impl Lead {
             return;
         };
         let result = session.handoff.wait(timeout).and_then(|_| match session.handoff.next_frame() {
-            Some(frame) => session::other_frame(self.job, &frame),
+            Some(frame) => session::other_frame(self.round.job, &frame),
             None => Ok(()),
         });
         if result.is_err() {
@@ -346,15 +350,15 @@ impl Lead {
     }
 
     fn connect(&mut self) -> &mut Handoff {
-        let (job, identity) = (self.job, &self.identity);
+        let (job, identity) = (self.round.job, &self.identity);
         &mut self.session.get_or_insert_with(|| session::open(job, identity, false)).handoff
     }
 
     fn lost(&mut self, lost: &Lost) {
         self.session = None;
-        self.job.say(&lost.message, "", &lost.hint);
+        self.round.job.say(&lost.message, "", &lost.hint);
         latch::wait(LOST_PAUSE);
-        session::leave_if_unwanted(self.job, false);
+        self.round.leave_if_over();
     }
 }
 

@@ -5,6 +5,7 @@
 //! that a new attempt cannot change: that is an error, and the launcher tries
 //! the worker again with its back-off.
 
+use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
 use pgrx::pg_sys::panic::ErrorReport;
@@ -87,6 +88,27 @@ pub fn leave_if_unwanted(job: JobRef, may_pause: bool) {
         }
         Desired::Stop => {
             job.set_state(State::Stopped);
+            worker::exit(0);
+        }
+    }
+}
+
+/// A round of a copy, as its leader and its workers see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// The job.
+    pub job: JobRef,
+    /// The round's number.
+    pub copy_id: u64,
+}
+
+impl Round {
+    /// Ends the process when the user does not want the job to run, or when
+    /// the stream worker has begun another round. A pause does not end a copy:
+    /// its snapshot would be lost.
+    pub fn leave_if_over(self) {
+        leave_if_unwanted(self.job, false);
+        if self.job.live().copy_id.load(Acquire) != self.copy_id {
             worker::exit(0);
         }
     }

@@ -12,7 +12,7 @@
 //! launcher starts it again and it finds its way by the tables, the slot and
 //! the shadow's answer (delivery contract, rules 1 to 5).
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use scry_wire::Lsn;
@@ -21,7 +21,7 @@ use scry_wire::message::Role;
 use super::job::{self, Job};
 use super::registration::{self, Started};
 use super::session::{self, Identity, Session};
-use super::shmem::{CopyPhase, JobRef, Level, State};
+use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use super::state::{self, Next};
 use crate::decode::output::Output;
 use crate::decode::relation_cache::{Followed, RelationCache};
@@ -100,7 +100,7 @@ fn follow(job: JobRef, row: &Job, session: Session) {
         &format!("following {} tables from {}", followed.len(), session.welcome.applied_lsn),
         "",
     );
-    decode(job, row, session, followed, Box::new(|_| {}));
+    decode(job, row, session, followed, Box::new(|job| session::leave_if_unwanted(job, true)));
 }
 
 /// The shadow lacks tables: have them copied, and decode meanwhile.
@@ -108,7 +108,8 @@ fn copy(job: JobRef, row: &Job, session: Session, slot_exists: bool) {
     let snapshot_only = row.mode == "snapshot";
     let copy_id = row.copy_id + 1;
     transaction(|| job::begin_round(&row.name, copy_id));
-    job.live().copy_id.store(copy_id, Relaxed);
+    job.live().copy_id.store(copy_id, Release);
+    wait_for_last_round(job);
     let exported = (!slot_exists && !snapshot_only).then(|| {
         job.set_state(State::CreatingSlot);
         job.say("waiting for running transactions to end, to create the replication slot", "", "");
@@ -148,6 +149,18 @@ fn copy(job: JobRef, row: &Job, session: Session, slot_exists: bool) {
     }
     let followed = followed(&row.name);
     decode(job, row, session, followed, Box::new(move |job| watch.look(job)));
+}
+
+/// Leader and workers of an earlier round see that another one has begun, and
+/// end; only then may the next leader take their places.
+fn wait_for_last_round(job: JobRef) {
+    let live = job.live();
+    let places = || std::iter::once(&live.leader).chain(&live.snapshot_workers);
+    while places().any(|place| place.pid.load(Acquire) != 0) {
+        places().for_each(latch::wake);
+        latch::wait(LAST_ROUND_TICK);
+        session::leave_if_unwanted(job, false);
+    }
 }
 
 /// Writes down which snapshot the tables of this round are copied under, before
@@ -195,7 +208,6 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, watch: B
         if records.is_multiple_of(LOOK_RECORDS) && looked.elapsed() > LOOK_EVERY {
             looked = Instant::now();
             output.between_records(end);
-            session::leave_if_unwanted(job, true);
         }
     }
 }
@@ -211,6 +223,12 @@ impl CopyWatch {
         session::leave_if_unwanted(job, self.finished);
         if self.finished {
             return;
+        }
+        // A pause holds the copy where it is, with its snapshot.
+        match (job.desired(), job.state()) {
+            (Desired::Pause, State::Copying) => job.set_state(State::Paused),
+            (Desired::Run, State::Paused) => job.set_state(State::Copying),
+            _ => {}
         }
         if job.copy_phase() == CopyPhase::Finished {
             self.finished = true;
@@ -268,6 +286,8 @@ impl Sink for Patience {
 
 /// While the slot is being created the WAL is looked at this often.
 const SLOT_TICK: Duration = Duration::from_millis(10);
+/// Workers of an earlier round are waited for in steps of this.
+const LAST_ROUND_TICK: Duration = Duration::from_millis(100);
 /// While the leader plans, its phase is looked at this often (it also wakes).
 const PLAN_TICK: Duration = Duration::from_millis(500);
 /// The clock is read once in so many records …
