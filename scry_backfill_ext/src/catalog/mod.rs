@@ -41,7 +41,8 @@ pub fn sequence_values() -> SequenceValues {
         let mut values = HashMap::with_capacity(sequences.len());
         for (oid, schema, name) in sequences {
             let sequence = quote_qualified_identifier(&schema, &name);
-            let rows = client.select(&format!("SELECT last_value, is_called FROM {sequence}"), Some(1), &[])?;
+            let rows =
+                client.select(&format!("SELECT last_value, is_called FROM {sequence}"), Some(1), &[])?;
             let row = rows.first();
             if let (Some(last_value), Some(is_called)) = (row.get::<i64>(1)?, row.get::<bool>(2)?) {
                 values.insert(oid, (last_value, is_called));

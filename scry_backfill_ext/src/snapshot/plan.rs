@@ -4,6 +4,7 @@
 //! table that has any left, so that the largest tables are worked on by all
 //! workers and the small ones fill the end.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use scry_wire::message::CatalogApplied;
@@ -13,32 +14,51 @@ use crate::pg::latch;
 use crate::pg::scan::TableScan;
 use crate::worker::shmem::JobRef;
 
-/// Blocks in a chunk: 32 MB of table. Small enough that repeating one costs
-/// little, large enough that its transaction on the shadow costs nothing.
-pub const CHUNK_BLOCKS: u32 = 4096;
+/// Fewest blocks in a chunk: 4 MB of table, so that a chunk's transaction on
+/// the shadow costs little beside its rows.
+const CHUNK_BLOCKS_MIN: u32 = 512;
 
-/// Makes the plan for `tables`; those that the shadow holds already get no chunks.
+/// Most blocks in a chunk: 64 MB of table, so that repeating one costs little.
+const CHUNK_BLOCKS_MAX: u32 = 8192;
+
+/// Chunks that each worker should find, so that all end at about the same time.
+const CHUNKS_PER_WORKER: u64 = 8;
+
+/// Blocks in a chunk of a copy of so many blocks by so many workers.
+pub fn chunk_blocks(blocks: u64, workers: usize) -> u32 {
+    let wanted = blocks / (CHUNKS_PER_WORKER * workers.max(1) as u64);
+    u32::try_from(wanted).unwrap_or(u32::MAX).clamp(CHUNK_BLOCKS_MIN, CHUNK_BLOCKS_MAX)
+}
+
+/// Makes the plan for `tables` and says how many blocks a chunk has; tables
+/// that the shadow holds already get no chunks.
 ///
 /// Runs inside the snapshot's transaction. Tables that have been dropped since
 /// the snapshot are left out: the stream will not bring them either.
-pub fn make(tables: &[u32], applied: &CatalogApplied, chunk_blocks: u32) -> Vec<TablePlan> {
+pub fn make(tables: &[u32], applied: &CatalogApplied, workers: usize) -> (u32, Vec<TablePlan>) {
+    let kept: HashMap<u32, u64> = applied.tables.iter().map(|t| (t.relid, t.rows)).collect();
     let mut plans: Vec<TablePlan> = tables
         .iter()
         .filter_map(|relid| {
             let scan = TableScan::open(*relid)?;
-            let blocks = scan.blocks();
-            let kept = applied.tables.iter().find(|t| t.relid == *relid);
+            let rows = kept.get(relid).copied().unwrap_or_default();
             Some(TablePlan {
                 relid: *relid,
                 filenode: scan.filenode(),
-                blocks,
-                chunks: if kept.is_some() { 0 } else { blocks.div_ceil(chunk_blocks).max(1) },
-                rows: kept.map_or(0, |t| t.rows),
+                blocks: scan.blocks(),
+                chunks: 0,
+                rows,
             })
         })
         .collect();
+    let missing = |plan: &&mut TablePlan| !kept.contains_key(&plan.relid);
+    let blocks = plans.iter_mut().filter(missing).map(|plan| u64::from(plan.blocks)).sum();
+    let size = chunk_blocks(blocks, workers);
+    for plan in plans.iter_mut().filter(missing) {
+        plan.chunks = plan.blocks.div_ceil(size).max(1);
+    }
     plans.sort_by_key(|plan| std::cmp::Reverse(plan.blocks));
-    plans
+    (size, plans)
 }
 
 /// Chunks of a table that an earlier round completed.
@@ -154,6 +174,13 @@ pub fn progress(job: JobRef) -> Vec<TableProgress> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cuts_chunks_by_the_size_of_the_copy() {
+        assert_eq!(chunk_blocks(0, 2), CHUNK_BLOCKS_MIN);
+        assert_eq!(chunk_blocks(16_000, 2), 1000);
+        assert_eq!(chunk_blocks(u64::MAX, 0), CHUNK_BLOCKS_MAX);
+    }
 
     #[test]
     fn keeps_a_claim_in_a_cell() {

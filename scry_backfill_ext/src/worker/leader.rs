@@ -58,7 +58,10 @@ fn run(job: JobRef) {
     let sequences = transaction(catalog::sequence_values);
     let snapshot = take_snapshot(round);
     let tables: Vec<u32> = job::tables(&name).iter().map(|t| t.relid).collect();
-    let document = Document { copy_id: row.copy_id, catalog: catalog::document(&tables, row.whole_database, &sequences) };
+    let document = Document {
+        copy_id: row.copy_id,
+        catalog: catalog::document(&tables, row.whole_database, &sequences),
+    };
     report_not_sent(job, &document.catalog);
     let document = serde_json::to_vec(&document)
         .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
@@ -66,8 +69,8 @@ fn run(job: JobRef) {
     let applied = lead.send_catalog();
     report_left_out(job, &applied.left_out);
 
-    let chunk_blocks = plan::CHUNK_BLOCKS;
-    let planned = plan::make(&catalog::with_storage(&tables), &applied, chunk_blocks);
+    let (chunk_blocks, planned) =
+        plan::make(&catalog::with_storage(&tables), &applied, guc::snapshot_workers());
     let Some(plan) = Plan::create(row.copy_id, chunk_blocks, &planned) else {
         pgrx::error!("could not allocate dynamic shared memory for the copy's plan")
     };
