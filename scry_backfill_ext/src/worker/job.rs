@@ -7,6 +7,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiError};
+use scry_wire::Lsn;
 use scry_wire::message::CopiedTable;
 
 /// A row of `scry_backfill.job`.
@@ -24,6 +25,8 @@ pub struct Job {
     pub copy_id: u64,
     /// The replication slot.
     pub slot_name: String,
+    /// Where the slot began: what the shadow stands at before its first change.
+    pub start_lsn: Lsn,
     /// `start('*')`: objects that no table needs come along.
     pub whole_database: bool,
     /// Tables without a replica identity bring their inserts only, as the user wished.
@@ -42,7 +45,8 @@ pub struct JobTable {
 /// Loads the job `name`.
 pub fn load(name: &str) -> Job {
     const SQL: &str = "SELECT mode, state, generation, copy_id, slot_name, whole_database, \
-                       (options OPERATOR(pg_catalog.->>) 'keyless') OPERATOR(pg_catalog.=) 'inserts_only' \
+                       (options OPERATOR(pg_catalog.->>) 'keyless') OPERATOR(pg_catalog.=) 'inserts_only', \
+                       start_lsn::pg_catalog.text \
                        FROM scry_backfill.job WHERE name OPERATOR(pg_catalog.=) $1";
     let loaded = Spi::connect(|client| -> Result<Option<Job>, SpiError> {
         let rows = client.select(SQL, Some(1), &[DatumWithOid::from(name)])?;
@@ -61,6 +65,7 @@ pub fn load(name: &str) -> Job {
             slot_name: text(5)?,
             whole_database: row.get::<bool>(6)?.unwrap_or_default(),
             inserts_only: row.get::<bool>(7)?.unwrap_or_default(),
+            start_lsn: text(8)?.parse().unwrap_or(Lsn::INVALID),
         }))
     });
     match loaded {
@@ -91,7 +96,7 @@ pub fn tables(name: &str) -> Vec<JobTable> {
 /// A new full start: another generation, nothing copied.
 pub fn start_over(name: &str, generation: u64) {
     execute(
-        "UPDATE scry_backfill.job SET generation = $2, copy_id = 0, state = 'copying', \
+        "UPDATE scry_backfill.job SET generation = $2, copy_id = 0, start_lsn = NULL, state = 'copying', \
          changed_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
         &[DatumWithOid::from(name), DatumWithOid::from(generation as i64)],
     );
@@ -108,6 +113,15 @@ pub fn begin_round(name: &str, copy_id: u64) {
         "UPDATE scry_backfill.job SET copy_id = $2, state = 'copying', changed_at = pg_catalog.now() \
          WHERE name OPERATOR(pg_catalog.=) $1",
         &[DatumWithOid::from(name), DatumWithOid::from(copy_id as i64)],
+    );
+}
+
+/// The slot has been created, and begins here.
+pub fn set_start_lsn(name: &str, start: Lsn) {
+    execute(
+        "UPDATE scry_backfill.job SET start_lsn = $2::pg_catalog.pg_lsn \
+         WHERE name OPERATOR(pg_catalog.=) $1",
+        &[DatumWithOid::from(name), DatumWithOid::from(start.to_string())],
     );
 }
 

@@ -5,6 +5,7 @@
 
 use scry_wire::message::{CopyState, Welcome};
 
+use super::job::Job;
 use crate::pg::decoding::SlotInfo;
 
 /// The stream worker's next step.
@@ -23,22 +24,24 @@ pub enum Next {
     StartOver(String),
 }
 
-/// Decides. `mode`, `state` and `generation` are the job's row.
-pub fn next(mode: &str, state: &str, generation: u64, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
-    let shadow_is_ours = welcome.generation == generation;
+/// Decides, from the job's row, its slot, and the shadow's answer.
+pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
+    let shadow_is_ours = welcome.generation == job.generation;
     let shadow_complete = shadow_is_ours && welcome.copy_state == CopyState::Copied;
     let shadow_begun = shadow_is_ours && welcome.copy_state == CopyState::Copying;
-    if mode == "snapshot" {
+    if job.mode == "snapshot" {
         if shadow_begun {
             return Next::StartOver("the copy was interrupted, and its snapshot is gone".to_owned());
         }
-        return if state == "finished" || shadow_complete {
+        return if job.state == "finished" || shadow_complete {
             Next::Finished
         } else {
             Next::Copy { slot_exists: false }
         };
     }
-    let was_complete = state == "streaming";
+    let was_complete = job.state == "streaming";
+    // A shadow that has just been copied stands where the slot began.
+    let applied = welcome.applied_lsn.max(job.start_lsn);
     match slot {
         // Tables that are complete would miss what came after that slot.
         None if was_complete || shadow_complete || shadow_begun => {
@@ -49,10 +52,10 @@ pub fn next(mode: &str, state: &str, generation: u64, slot: Option<SlotInfo>, we
             "the replication slot was invalidated: the server has removed WAL that it needs".to_owned(),
         ),
         Some(slot) if shadow_complete => {
-            if welcome.applied_lsn < slot.confirmed_flush_lsn {
+            if applied < slot.confirmed_flush_lsn {
                 return Next::StartOver(format!(
-                    "the shadow stands at {}, before the position {} that it had confirmed",
-                    welcome.applied_lsn, slot.confirmed_flush_lsn
+                    "the shadow stands at {applied}, before the position {} that it had confirmed",
+                    slot.confirmed_flush_lsn
                 ));
             }
             Next::Follow
@@ -81,6 +84,20 @@ mod tests {
         }
     }
 
+    fn job(mode: &str, state: &str) -> Job {
+        Job {
+            name: "default".to_owned(),
+            mode: mode.to_owned(),
+            state: state.to_owned(),
+            generation: 7,
+            copy_id: 1,
+            slot_name: "scry_1_default".to_owned(),
+            start_lsn: Lsn(30),
+            whole_database: false,
+            inserts_only: false,
+        }
+    }
+
     fn slot(confirmed: u64) -> Option<SlotInfo> {
         Some(SlotInfo { restart_lsn: Lsn(1), confirmed_flush_lsn: Lsn(confirmed), invalidated: false })
     }
@@ -88,17 +105,19 @@ mod tests {
     #[test]
     fn copies_first_and_then_follows() {
         let fresh = welcome(0, CopyState::None, 0);
-        assert_eq!(next("hybrid", "new", 7, None, &fresh), Next::Copy { slot_exists: false });
+        assert_eq!(next(&job("hybrid", "new"), None, &fresh), Next::Copy { slot_exists: false });
         let copied = welcome(7, CopyState::Copied, 50);
-        assert_eq!(next("hybrid", "streaming", 7, slot(40), &copied), Next::Follow);
+        assert_eq!(next(&job("hybrid", "streaming"), slot(40), &copied), Next::Follow);
+        let unmoved = welcome(7, CopyState::Copied, 0);
+        assert_eq!(next(&job("hybrid", "streaming"), slot(30), &unmoved), Next::Follow);
         // The leader ended before it could note that the copy is complete.
-        assert_eq!(next("hybrid", "copying", 7, slot(40), &copied), Next::Follow);
+        assert_eq!(next(&job("hybrid", "copying"), slot(40), &copied), Next::Follow);
     }
 
     #[test]
     fn goes_on_with_an_interrupted_copy_under_the_same_slot() {
         let copying = welcome(7, CopyState::Copying, 0);
-        assert_eq!(next("hybrid", "copying", 7, slot(40), &copying), Next::Copy { slot_exists: true });
+        assert_eq!(next(&job("hybrid", "copying"), slot(40), &copying), Next::Copy { slot_exists: true });
     }
 
     #[test]
@@ -109,10 +128,11 @@ mod tests {
             ("slot gone in mid-copy", None, welcome(7, CopyState::Copying, 0)),
             ("invalidated", slot(40).map(|s| SlotInfo { invalidated: true, ..s }), copied.clone()),
             ("shadow behind", slot(60), copied),
+            ("shadow as it was after the copy", slot(60), welcome(7, CopyState::Copied, 0)),
             ("other history", slot(40), welcome(8, CopyState::Copied, 50)),
             ("empty shadow", slot(40), welcome(0, CopyState::None, 0)),
         ] {
-            let got = next("hybrid", "streaming", 7, slot, &welcome);
+            let got = next(&job("hybrid", "streaming"), slot, &welcome);
             assert!(matches!(got, Next::StartOver(_)), "{case}: {got:?}");
         }
     }
@@ -120,9 +140,9 @@ mod tests {
     #[test]
     fn finishes_a_snapshot_once() {
         let fresh = welcome(0, CopyState::None, 0);
-        assert_eq!(next("snapshot", "new", 7, None, &fresh), Next::Copy { slot_exists: false });
-        assert_eq!(next("snapshot", "finished", 7, None, &fresh), Next::Finished);
+        assert_eq!(next(&job("snapshot", "new"), None, &fresh), Next::Copy { slot_exists: false });
+        assert_eq!(next(&job("snapshot", "finished"), None, &fresh), Next::Finished);
         let begun = welcome(7, CopyState::Copying, 0);
-        assert!(matches!(next("snapshot", "copying", 7, None, &begun), Next::StartOver(_)));
+        assert!(matches!(next(&job("snapshot", "copying"), None, &begun), Next::StartOver(_)));
     }
 }

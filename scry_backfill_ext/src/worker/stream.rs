@@ -64,7 +64,7 @@ fn run(job: JobRef) {
         job.set_state(State::Connecting);
         let session = session::open(job, &Identity::new(&row, Role::Stream, &database), true);
         let slot = decoding::slot_info(&row.slot_name);
-        match state::next(&row.mode, &row.state, row.generation, slot, &session.welcome) {
+        match state::next(&row, slot, &session.welcome) {
             Next::Finished => {
                 job.set_state(State::Finished);
                 worker::exit(0);
@@ -134,6 +134,10 @@ fn copy(job: JobRef, row: &Job, session: Session, slot_exists: bool) {
     }
     if let Some(exported) = exported {
         exported.clear();
+    }
+    if !slot_exists && !snapshot_only {
+        let start = decoding::slot_info(&row.slot_name).map_or(Lsn::INVALID, |slot| slot.confirmed_flush_lsn);
+        transaction(|| job::set_start_lsn(&row.name, start));
     }
     note_snapshots(job, &row.name);
     let mut watch = CopyWatch { leader, finished: false };

@@ -19,6 +19,7 @@ CREATE TABLE scry_backfill.job (
     generation pg_catalog.int8 NOT NULL,
     copy_id pg_catalog.int8 NOT NULL DEFAULT 0,
     slot_name pg_catalog.text NOT NULL,
+    start_lsn pg_catalog.pg_lsn,
     owner pg_catalog.oid NOT NULL,
     database_oid pg_catalog.oid NOT NULL,
     created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
