@@ -1,6 +1,7 @@
 //! Everything that differs between server versions: the only `cfg(pgNN)`.
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 /// Installs a signal handler (`pqsignal_be` from 18 on).
 ///
@@ -108,4 +109,19 @@ pub unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> *const pg_sys:
         #[cfg(feature = "pg18")]
         return pg_sys::TupleDescAttr(desc, index as i32);
     }
+}
+
+unsafe extern "C-unwind" {
+    /// utils/relfilenodemap.h, utils/relfilenumbermap.h (renamed in 16)
+    #[cfg_attr(any(feature = "pg17", feature = "pg18"), link_name = "RelidByRelfilenumber")]
+    fn RelidByRelfilenode(tablespace: pg_sys::Oid, number: pg_sys::Oid) -> pg_sys::Oid;
+}
+
+/// The relation that is stored there, if any; tablespace 0 is the database's own.
+///
+/// # Safety
+/// Inside a transaction.
+pub unsafe fn relation_stored_at(tablespace: pg_sys::Oid, number: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: by contract; plain numbers in and out.
+    unsafe { pg_guard_ffi_boundary(|| RelidByRelfilenode(tablespace, number)) }
 }

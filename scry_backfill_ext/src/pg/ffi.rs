@@ -27,9 +27,6 @@ unsafe extern "C-unwind" {
     /// access/xlogutils.h
     #[link_name = "wal_segment_close"]
     pub fn wal_segment_close_raw(state: *mut pg_sys::XLogReaderState);
-    /// utils/relfilenodemap.h (`RelidByRelfilenumber` from 16 on)
-    #[cfg_attr(not(feature = "pg15"), link_name = "RelidByRelfilenumber")]
-    pub fn RelidByRelfilenode(tablespace: pg_sys::Oid, number: pg_sys::Oid) -> pg_sys::Oid;
     /// catalog/partition.h
     pub fn get_partition_ancestors(relid: pg_sys::Oid) -> *mut pg_sys::List;
     /// tcop/tcopprot.h

@@ -7,9 +7,8 @@
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use super::{ffi, snapshot};
+use super::{compat, snapshot};
 
 /// Where a sequence is stored: tablespace and storage number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,8 +83,7 @@ pub fn resolve(storage: Storage) -> Option<NamedSequence> {
             } else {
                 storage.tablespace.into()
             };
-            let number = storage.number.into();
-            let relid = pg_guard_ffi_boundary(|| ffi::RelidByRelfilenode(tablespace, number));
+            let relid = compat::relation_stored_at(tablespace, storage.number.into());
             if relid == pg_sys::InvalidOid {
                 return None;
             }
