@@ -14,6 +14,15 @@ pub const BATCH_BYTES: usize = 128 << 10;
 /// Room that is kept for the next batch; a larger one is given back.
 const KEEP_BYTES: usize = 4 << 20;
 
+/// A value that was not copied into the batch.
+#[derive(Debug, Clone, Copy)]
+pub struct LargeValue<'a> {
+    /// Where in the batch's buffer it belongs.
+    pub at: usize,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
 /// A run of changes.
 pub struct Batch {
     buf: Vec<u8>,
@@ -69,8 +78,28 @@ impl Batch {
             frame::seal(&mut self.buf, self.tag, open, self.rows);
             send(&self.buf);
         } else {
-            self.drain_pieces(open, &mut send);
+            let payload = self.buf.get(FRAME_HEADER_LEN..).unwrap_or_default();
+            self.cut(&[payload], open, &mut send);
         }
+        self.empty();
+    }
+
+    /// As [`drain`](Self::drain), with values that were left where they are put
+    /// in their places: a large value is never held twice.
+    pub fn drain_with(&mut self, large: &[LargeValue<'_>], mut send: impl FnMut(&[u8])) {
+        let mut parts = Vec::with_capacity(2 * large.len() + 1);
+        let mut from = FRAME_HEADER_LEN;
+        for value in large {
+            parts.push(self.buf.get(from..value.at).unwrap_or_default());
+            parts.push(value.bytes);
+            from = value.at;
+        }
+        parts.push(self.buf.get(from..).unwrap_or_default());
+        self.cut(&parts, false, &mut send);
+        self.empty();
+    }
+
+    fn empty(&mut self) {
         self.rows = 0;
         if self.buf.capacity() > KEEP_BYTES {
             self.buf = Vec::with_capacity(2 * BATCH_BYTES);
@@ -79,17 +108,25 @@ impl Batch {
         self.buf.truncate(FRAME_HEADER_LEN);
     }
 
-    fn drain_pieces(&self, open: bool, send: &mut impl FnMut(&[u8])) {
-        let payload = self.buf.get(FRAME_HEADER_LEN..).unwrap_or_default();
-        let last = payload.len().div_ceil(FRAME_PAYLOAD_MAX) - 1;
+    /// Cuts the payload that `parts` make one after another into frames.
+    fn cut(&self, parts: &[&[u8]], open: bool, send: &mut impl FnMut(&[u8])) {
+        let mut left: usize = parts.iter().map(|part| part.len()).sum();
+        let mut rows = self.rows;
         let mut piece = Vec::with_capacity(FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX);
-        for (i, part) in payload.chunks(FRAME_PAYLOAD_MAX).enumerate() {
-            piece.clear();
-            piece.resize(FRAME_HEADER_LEN, 0);
-            piece.extend_from_slice(part);
-            let rows = if i == 0 { self.rows } else { 0 };
-            frame::seal(&mut piece, self.tag, open || i < last, rows);
-            send(&piece);
+        piece.resize(FRAME_HEADER_LEN, 0);
+        for part in parts {
+            let mut part = *part;
+            while !part.is_empty() {
+                let room = FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX - piece.len();
+                let (now, later) = part.split_at(room.min(part.len()));
+                piece.extend_from_slice(now);
+                (part, left) = (later, left - now.len());
+                if left == 0 || piece.len() == FRAME_HEADER_LEN + FRAME_PAYLOAD_MAX {
+                    frame::seal(&mut piece, self.tag, open || left > 0, std::mem::take(&mut rows));
+                    send(&piece);
+                    piece.truncate(FRAME_HEADER_LEN);
+                }
+            }
         }
     }
 }
@@ -97,6 +134,20 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn puts_large_values_in_their_places() {
+        let mut batch = Batch::new(Tag::Batch);
+        batch.buf().extend_from_slice(b"abcd");
+        let (one, two) = (vec![1; FRAME_PAYLOAD_MAX + 3], vec![2; 5]);
+        let at = FRAME_HEADER_LEN + 2;
+        let large = [LargeValue { at, bytes: &one }, LargeValue { at: at + 1, bytes: &two }];
+        let mut payload = Vec::new();
+        batch.drain_with(&large, |frame| payload.extend_from_slice(&frame[FRAME_HEADER_LEN..]));
+        let want = [&b"ab"[..], &one, b"c", &two, b"d"].concat();
+        assert!(payload == want);
+        assert!(batch.is_empty());
+    }
 
     #[test]
     fn cuts_a_large_batch_into_continued_frames() {

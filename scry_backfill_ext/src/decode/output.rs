@@ -26,7 +26,7 @@ use scry_wire::message::{Confirm, Message, Relation};
 
 use super::relation_cache::RelationCache;
 use super::sequence::SequenceNames;
-use crate::batch::Batch;
+use crate::batch::{Batch, LargeValue};
 use crate::confirm::Progress;
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
@@ -120,19 +120,27 @@ impl Output {
         ChangeWriter::new(self.batch.buf()).keepalive(end);
         self.written.advance(end);
         self.keepalive_at = Instant::now();
-        self.flush(false);
+        self.flush();
     }
 
-    /// Hands the batch on. `open`: not at the end of a change (never, so far:
-    /// changes are written whole).
-    fn flush(&mut self, open: bool) {
+    /// Hands the batch on.
+    fn flush(&mut self) {
+        self.flush_with(&[]);
+    }
+
+    /// Hands the batch on, with values of its last change that stand elsewhere.
+    fn flush_with(&mut self, large: &[LargeValue<'_>]) {
         latch::serve_interrupts();
         let rows = u64::from(self.batch.rows());
-        let bytes = self.batch.len() as u64;
+        let bytes = (self.batch.len() + large.iter().map(|value| value.bytes.len()).sum::<usize>()) as u64;
         let link = &mut self.link;
         // Before the bytes leave: an answer may come back while they do.
         link.progress.sent(self.written);
-        self.batch.drain(open, |frame| link.send(frame));
+        if large.is_empty() {
+            self.batch.drain(false, |frame| link.send(frame));
+        } else {
+            self.batch.drain_with(large, |frame| link.send(frame));
+        }
         link.live.sent_lsn.store(self.written.0, Relaxed);
         link.live.stream_rows.fetch_add(rows, Relaxed);
         link.live.stream_bytes.fetch_add(bytes, Relaxed);
@@ -152,7 +160,7 @@ impl Output {
 
     fn flush_if_full(&mut self) {
         if self.batch.is_full() {
-            self.flush(false);
+            self.flush();
         }
     }
 }
@@ -301,35 +309,41 @@ impl Sink for Output {
         let relid = entry.description.relid;
         let old_kind = if entry.is_full { OldKind::Full } else { OldKind::Key };
         let mut writer = ChangeWriter::new(self.batch.buf());
+        // Empty, and not allocated, but for rows with large values.
+        let mut large = Vec::new();
         let open = match change {
             RowChange::Insert(new) => {
                 let open = writer.insert(relid);
-                relation.encode(&mut entry.encoder, new, writer.tuple());
+                relation.encode(&mut entry.encoder, new, writer.tuple(), &mut large);
                 open
             }
             RowChange::Update { old: None, new } => {
                 let open = writer.update(relid, OldKind::None);
-                relation.encode(&mut entry.encoder, new, writer.tuple());
+                relation.encode(&mut entry.encoder, new, writer.tuple(), &mut large);
                 open
             }
             RowChange::Update { old: Some(old), new } => {
                 let open = writer.update(relid, old_kind);
-                relation.encode(&mut entry.encoder, old, writer.tuple());
-                relation.encode(&mut entry.encoder, new, writer.tuple());
+                relation.encode(&mut entry.encoder, old, writer.tuple(), &mut large);
+                relation.encode(&mut entry.encoder, new, writer.tuple(), &mut large);
                 open
             }
             RowChange::Delete(Some(old)) => {
                 let open = writer.delete(relid, old_kind);
-                relation.encode(&mut entry.encoder, old, writer.tuple());
+                relation.encode(&mut entry.encoder, old, writer.tuple(), &mut large);
                 open
             }
             RowChange::Delete(None) => return,
         };
-        if let Err(err) = writer.close(open) {
+        if let Err(err) = writer.close_with(open, large.iter().map(|value| value.bytes.len()).sum()) {
             pgrx::error!("row of table \"{}\" is too large to be sent: {err}", entry.description.name);
         }
         self.batch.count_row();
-        self.flush_if_full();
+        if large.is_empty() {
+            self.flush_if_full();
+        } else {
+            self.flush_with(&large);
+        }
     }
 
     fn truncate(
@@ -396,7 +410,7 @@ impl Sink for Output {
     fn wait_for_wal(&mut self, end: Lsn) -> bool {
         self.link.live.decoded_lsn.store(end.0, Relaxed);
         if !self.batch.is_empty() {
-            self.flush(false);
+            self.flush();
         }
         if self.wants_keepalive(end) {
             self.keepalive(end);

@@ -10,6 +10,7 @@ use scry_wire::message::{Column, Relation, ReplicaIdentity};
 
 use super::row::{self, RowEncoder, Toast};
 use super::{compat, ffi};
+use crate::batch::LargeValue;
 
 /// An open relation, lent by the server for the time of a callback or scan.
 pub struct RelationRef<'a> {
@@ -99,11 +100,18 @@ impl RelationRef<'_> {
         }
     }
 
-    /// Appends `tuple`, which belongs to this relation, to `out`.
+    /// Appends `tuple`, which belongs to this relation, to `out`; large values
+    /// stay where they are and are noted in `large`.
     #[inline]
-    pub fn encode(&self, encoder: &mut RowEncoder, tuple: TupleRef<'_>, out: &mut Vec<u8>) {
+    pub fn encode<'t>(
+        &self,
+        encoder: &mut RowEncoder,
+        tuple: TupleRef<'t>,
+        out: &mut Vec<u8>,
+        large: &mut Vec<LargeValue<'t>>,
+    ) {
         // SAFETY: open by contract; the server decodes with this descriptor.
-        unsafe { encoder.encode_tuple((*self.relation).rd_att, tuple, out) }
+        unsafe { encoder.encode_tuple((*self.relation).rd_att, tuple, out, large) }
     }
 
     unsafe fn columns(&self, full: bool) -> Vec<Column> {

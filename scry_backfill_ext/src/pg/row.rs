@@ -18,6 +18,7 @@ use scry_wire::tuple::{LEN_NULL, LEN_UNCHANGED};
 
 use super::compat;
 use super::relation::TupleRef;
+use crate::batch::LargeValue;
 
 /// OIDs below this are assigned by hand in the server's source and mean the
 /// same on every server (access/transam.h, `FirstGenbkiObjectId`).
@@ -203,7 +204,13 @@ impl RowEncoder {
     ///
     /// # Safety
     /// `desc` must be the descriptor that the tuple was made with.
-    pub unsafe fn encode_tuple(&mut self, desc: pg_sys::TupleDesc, tuple: TupleRef<'_>, out: &mut Vec<u8>) {
+    pub unsafe fn encode_tuple<'t>(
+        &mut self,
+        desc: pg_sys::TupleDesc,
+        tuple: TupleRef<'t>,
+        out: &mut Vec<u8>,
+        large: &mut Vec<LargeValue<'t>>,
+    ) {
         // SAFETY: by contract; the arrays have `natts` places.
         unsafe {
             if (*desc).natts as usize > self.values.len() {
@@ -218,7 +225,7 @@ impl RowEncoder {
         }
         let (values, nulls) = (std::mem::take(&mut self.values), std::mem::take(&mut self.nulls));
         // SAFETY: the values belong to the tuple, valid during the call.
-        unsafe { self.encode(&values, &nulls, out) }
+        unsafe { self.encode(&values, &nulls, out, Some(large)) }
         (self.values, self.nulls) = (values, nulls);
     }
 
@@ -226,15 +233,31 @@ impl RowEncoder {
     ///
     /// # Safety
     /// The values must be valid for the columns' types.
-    pub unsafe fn encode(&mut self, values: &[Datum], nulls: &[bool], out: &mut Vec<u8>) {
+    pub unsafe fn encode<'t>(
+        &mut self,
+        values: &[Datum],
+        nulls: &[bool],
+        out: &mut Vec<u8>,
+        mut large: Option<&mut Vec<LargeValue<'t>>>,
+    ) {
         out.extend_from_slice(&(self.attributes.len() as i16).to_be_bytes());
         for attribute in &mut self.attributes {
             if nulls[attribute.index] {
                 out.extend_from_slice(&LEN_NULL.to_be_bytes());
                 continue;
             }
+            let value = values[attribute.index];
             // SAFETY: by contract.
-            unsafe { attribute.write(values[attribute.index], out, &mut self.context) }
+            unsafe {
+                if let Some(large) = large.as_deref_mut()
+                    && let Some(bytes) = attribute.large(value)
+                {
+                    out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+                    large.push(LargeValue { at: out.len(), bytes });
+                    continue;
+                }
+                attribute.write(value, out, &mut self.context);
+            }
         }
         self.context.reset();
     }
@@ -261,6 +284,23 @@ impl Attribute {
             pg_sys::fmgr_info_cxt(id, &mut *function, pg_sys::TopMemoryContext);
             let toast = if form.attlen == -1 { toast } else { Toast::Fetch };
             Attribute { index, write, toast, function }
+        }
+    }
+
+    /// The bytes of a large value whose binary form is its stored form, where
+    /// they are: they live as long as the tuple. `None` for all others.
+    unsafe fn large<'t>(&self, value: Datum) -> Option<&'t [u8]> {
+        if self.write != Write::Bytes {
+            return None;
+        }
+        // SAFETY: the value is a varlena of the tuple's.
+        unsafe {
+            let value = without_indirection(value.value() as *mut pg_sys::varlena);
+            if !varlena::varatt_is_4b_u(value) {
+                return None;
+            }
+            let len = varlena::varsize_any_exhdr(value);
+            (len > LARGE_VALUE).then(|| std::slice::from_raw_parts(varlena::vardata_any(value).cast(), len))
         }
     }
 
@@ -392,20 +432,27 @@ unsafe fn plain(raw: usize, out: &mut Vec<u8>, context: &mut RowContext) {
     bytes(out, unsafe { detoasted(raw, context) });
 }
 
+/// Logical decoding puts a TOASTed value together and leaves a pointer to it
+/// (`ReorderBufferToastReplace`): where the value itself is.
+unsafe fn without_indirection(value: *mut pg_sys::varlena) -> *mut pg_sys::varlena {
+    // SAFETY: points to a varlena; an indirect one holds a pointer to another.
+    unsafe {
+        if varlena::varatt_is_1b_e(value)
+            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_INDIRECT
+        {
+            varlena::vardata_1b_e(value).cast::<pg_sys::varatt_indirect>().read_unaligned().pointer
+        } else {
+            value
+        }
+    }
+}
+
 /// A varlena's bytes; fetched and decompressed into the row's context if need be.
 unsafe fn detoasted<'a>(raw: usize, context: &mut RowContext) -> &'a [u8] {
     // SAFETY: points to a varlena; the result points into it or into the
     // row's context, both valid until the row is written.
     unsafe {
-        let mut value = raw as *mut pg_sys::varlena;
-        if varlena::varatt_is_1b_e(value)
-            && u32::from(varlena::vartag_1b_e(value)) == pg_sys::vartag_external::VARTAG_INDIRECT
-        {
-            // Logical decoding put a TOASTed value together and left a pointer
-            // to it (ReorderBufferToastReplace); no need for a copy.
-            let indirect = varlena::vardata_1b_e(value).cast::<pg_sys::varatt_indirect>();
-            value = indirect.read_unaligned().pointer;
-        }
+        let mut value = without_indirection(raw as *mut pg_sys::varlena);
         let inline = varlena::varatt_is_4b_u(value)
             || (varlena::varatt_is_1b(value) && !varlena::varatt_is_1b_e(value));
         if !inline {

@@ -82,7 +82,7 @@ impl TableScan {
                 }
                 let values = std::slice::from_raw_parts(slot.tts_values, self.natts);
                 let nulls = std::slice::from_raw_parts(slot.tts_isnull, self.natts);
-                self.encoder.encode(values, nulls, batch.buf());
+                self.encoder.encode(values, nulls, batch.buf(), None);
                 rows += 1;
                 if !after_row(batch) {
                     break;

@@ -232,7 +232,16 @@ impl<'a> ChangeWriter<'a> {
     /// # Errors
     /// [`Error::TooLarge`] when the body is above [`limits::MESSAGE_BYTES_MAX`].
     pub fn close(&mut self, open: Open) -> Result<(), Error> {
-        let len = self.buf.len() - open.0;
+        self.close_with(open, 0)
+    }
+
+    /// Closes a change of whose body `elsewhere` bytes do not stand in the
+    /// buffer: the caller puts them in when it cuts the frames.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub fn close_with(&mut self, open: Open, elsewhere: usize) -> Result<(), Error> {
+        let len = self.buf.len() - open.0 + elsewhere;
         if len > limits::MESSAGE_BYTES_MAX {
             return Err(Error::TooLarge {
                 what: "change",
