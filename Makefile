@@ -47,8 +47,9 @@ ext: ## builds the extension
 ext-stage: ## packs the extension below target/stage, where tests and demo take it from
 	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --out-dir target/stage
 
-unit: ## tests that need no server of their own
+unit: ## tests of one program: pure logic, scripted peers, the platform against a PostgreSQL
 	cargo test --profile $(PROFILE) $(PACKAGES) -- --skip e2e::
+	cargo test --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
 
 in-server: ## regression SQL inside a server with the extension preloaded
 	.ci/e2e e2e::in_server
