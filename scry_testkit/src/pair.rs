@@ -146,6 +146,17 @@ impl Pair {
         self.platform.shadow_client(None)
     }
 
+    /// A connection to the shadow of a job of this database: the platform gives
+    /// the first database to the job that comes first.
+    pub fn shadow_client_of(&self, job: &str) -> Result<Client> {
+        let sql = "SELECT shadow FROM scry_backfill.status WHERE job = $1";
+        let row =
+            self.source_client()?.query_one(sql, &[&job]).with_context(|| format!("look for job {job}"))?;
+        let shadow: Option<String> = row.get(0);
+        let shadow = shadow.with_context(|| format!("job {job} has no shadow yet"))?;
+        self.platform.shadow_client(Some(&shadow))
+    }
+
     /// Runs a script on the source.
     pub fn sql(&self, script: &str) -> Result<String> {
         self.source.psql(&self.database, script)

@@ -27,10 +27,13 @@ fn several_jobs_in_several_databases() {
         pair.wait_for_shadow(PATIENT)?;
         pair.wait_for_shadow_of("second", PATIENT)?;
         ensure!(pair.source.psql("other", "SELECT scry_backfill.wait_for_shadow('default', '60s')")? == "t");
-        pair.compare(&[TableName::new("a")])?.require_equal()?;
-        let mut shadow = pair.platform.shadow_client(Some("shadow_postgres_second"))?;
-        content::compare(&mut pair.source_client()?, &mut shadow, &[TableName::new("b")])?.require_equal()?;
-        let mut shadow = pair.platform.shadow_client(Some("shadow_other_default"))?;
+        for (job, table) in [("default", "a"), ("second", "b")] {
+            let mut shadow = pair.shadow_client_of(job)?;
+            content::compare(&mut pair.source_client()?, &mut shadow, &[TableName::new(table)])?
+                .require_equal()?;
+        }
+        let shadow = pair.source.psql("other", "SELECT shadow FROM scry_backfill.status")?;
+        let mut shadow = pair.platform.shadow_client(Some(&shadow))?;
         content::compare(&mut pair.source.client("other")?, &mut shadow, &[TableName::new("c")])?
             .require_equal()?;
         ensure!(pair.status()?.len() >= 2, "status shows {:?}", pair.status()?);

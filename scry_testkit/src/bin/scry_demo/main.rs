@@ -29,11 +29,9 @@ const SIZE: Size = Size { users: 60_000, products: 5_000, orders: 180_000 };
 
 const DATABASE: &str = "shop";
 
-/// Job, tables, and the database of the shadow they go to (`None`: the first).
-const JOBS: [(&str, &[&str], Option<&str>); 2] = [
-    ("default", &["orders", "users"], None),
-    ("warehouse", &["order_items", "products"], Some("shadow_shop_warehouse")),
-];
+/// Jobs and their tables.
+const JOBS: [(&str, &[&str]); 2] =
+    [("default", &["orders", "users"]), ("warehouse", &["order_items", "products"])];
 
 /// How long the copy may take on a slow machine.
 const COPY_TIMEOUT: Duration = Duration::from_secs(900);
@@ -87,7 +85,7 @@ fn run(lab: &Lab) -> Result<()> {
 
     let report = load.stop()?;
     demo.say(&format!("the load stopped: {report}"));
-    for (job, ..) in JOBS {
+    for (job, _) in JOBS {
         pair.wait_for_shadow_of(job, Duration::from_secs(300))?;
     }
     demo.say("the shadow holds everything; comparing the content of every table");
@@ -113,7 +111,7 @@ impl Demo {
     fn start_jobs(&self, source: &mut Client) -> Result<()> {
         println!();
         self.show(source, "CREATE EXTENSION scry_backfill")?;
-        for (job, tables, _) in JOBS {
+        for (job, tables) in JOBS {
             let tables = tables.join(",");
             // A job of its own shows that several run at once.
             let more = if job == "default" { String::new() } else { format!(", job => '{job}'") };
@@ -136,7 +134,7 @@ impl Demo {
     /// Shows the progress until every job follows.
     fn watch_copy(&self, source: &mut Client, load: &Load) -> Result<()> {
         let start = Instant::now();
-        for (job, ..) in JOBS {
+        for (job, _) in JOBS {
             loop {
                 let sql = format!("SELECT scry_backfill.wait_for_shadow('{job}', '1s')");
                 let there: bool = source.query_one(&sql, &[]).context("wait for the shadow")?.get(0);
@@ -165,7 +163,10 @@ impl Demo {
             "\nshadow=> SELECT id, user_id, state, total, placed_at FROM orders ORDER BY id DESC LIMIT 1;"
         );
         let sql = "SELECT concat_ws(' | ', id, user_id, state, total, placed_at) FROM public.orders ORDER BY id DESC LIMIT 1";
-        let row = pair.shadow_client()?.query_one(sql, &[]).context("read the shadow's newest order")?;
+        let row = pair
+            .shadow_client_of("default")?
+            .query_one(sql, &[])
+            .context("read the shadow's newest order")?;
         println!("    {}\n", row.get::<_, String>(0));
         Ok(())
     }
@@ -173,7 +174,7 @@ impl Demo {
     /// Shows once a second how far behind the shadow is.
     fn watch_lag(&self, pair: &Pair, load: &Load, seconds: u64) -> Result<()> {
         let mut source = pair.source_client()?;
-        let mut shadow = pair.shadow_client()?;
+        let mut shadow = pair.shadow_client_of("default")?;
         let mut latencies = Vec::new();
         for second in 0..seconds {
             let next = Instant::now() + Duration::from_secs(1);
@@ -209,9 +210,9 @@ impl Demo {
     fn compare(&self, pair: &Pair) -> Result<Report> {
         let mut source = pair.source_client()?;
         let mut all = Vec::new();
-        for (_, tables, database) in JOBS {
+        for (job, tables) in JOBS {
             let names: Vec<TableName> = tables.iter().map(|name| TableName::new(name)).collect();
-            let mut shadow = pair.platform.shadow_client(database)?;
+            let mut shadow = pair.shadow_client_of(job)?;
             all.extend(content::compare(&mut source, &mut shadow, &names)?.0);
         }
         ensure!(all.len() == content::user_tables(&mut source)?.len(), "a table of the shop is in no job");
