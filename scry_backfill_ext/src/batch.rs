@@ -27,6 +27,7 @@ pub struct LargeValue<'a> {
 pub struct Batch {
     buf: Vec<u8>,
     rows: u32,
+    rows_max: u32,
     tag: Tag,
 }
 
@@ -35,7 +36,7 @@ impl Batch {
     pub fn new(tag: Tag) -> Self {
         let mut buf = Vec::with_capacity(2 * BATCH_BYTES);
         buf.resize(FRAME_HEADER_LEN, 0);
-        Batch { buf, rows: 0, tag }
+        Batch { buf, rows: 0, rows_max: u32::MAX, tag }
     }
 
     /// Where changes are appended.
@@ -60,7 +61,12 @@ impl Batch {
 
     /// Whether it is time to hand it on.
     pub fn is_full(&self) -> bool {
-        self.len() >= BATCH_BYTES
+        self.len() >= BATCH_BYTES || self.rows >= self.rows_max
+    }
+
+    /// Closes batches at so many rows (`scry_backfill.batch_size`).
+    pub fn limit_rows(&mut self, rows_max: u32) {
+        self.rows_max = rows_max;
     }
 
     /// Rows counted since it was last emptied.

@@ -6,7 +6,7 @@
 //! setting where they use it. None can be set in a session: they say where
 //! production's rows go and how fast.
 //!
-//! `adaptive`, `batch_size` and the four of the WAL guard are defined so that
+//! `adaptive` and the four of the WAL guard are defined so that
 //! their names stand; nothing reads them yet, and their descriptions say so.
 //!
 //! Not here: the token itself. A setting is shown by `pg_settings` and stands
@@ -165,7 +165,7 @@ fn define_rates() {
     GucRegistry::define_int_guc(
         c"scry_backfill.batch_size",
         c"Most row changes sent together.",
-        c"Has no effect in this version: a batch is bounded by its bytes.",
+        c"A batch is closed earlier when it is large in bytes, or when the stream is idle.",
         &BATCH_SIZE,
         1,
         1_000_000,
@@ -287,8 +287,7 @@ pub fn burst_multiplier() -> f64 {
     BURST_MULTIPLIER.get()
 }
 
-/// Row changes in a batch.
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
+/// Row changes in a batch, at most.
 pub fn batch_size() -> u32 {
     u32::try_from(BATCH_SIZE.get()).unwrap_or(1).max(1)
 }

@@ -28,6 +28,7 @@ use super::relation_cache::RelationCache;
 use super::sequence::{HeldRecords, SequenceNames};
 use crate::batch::{Batch, LargeValue};
 use crate::confirm::Progress;
+use crate::guc;
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::decoding::Decoder;
@@ -139,6 +140,7 @@ impl Output {
         latch::serve_interrupts();
         let rows = u64::from(self.batch.rows());
         let bytes = (self.batch.len() + large.iter().map(|value| value.bytes.len()).sum::<usize>()) as u64;
+        self.batch.limit_rows(guc::batch_size());
         let link = &mut self.link;
         // Before the bytes leave: an answer may come back while they do.
         link.progress.sent(self.written);

@@ -14,6 +14,7 @@ use super::job;
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{Desired, JobRef, Level};
 use crate::batch::Batch;
+use crate::guc;
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::dsm::{Plan, PlanTable};
 use crate::pg::scan::TableScan;
@@ -168,6 +169,7 @@ fn send_rows(
 
 fn flush(round: Round, handoff: &mut Handoff, batch: &mut Batch, table: &PlanTable) -> Result<(), Lost> {
     latch::serve_interrupts();
+    batch.limit_rows(guc::batch_size());
     let bytes = batch.len() as u64;
     let mut result = Ok(());
     batch.drain(false, |frame| {
