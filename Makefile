@@ -16,6 +16,7 @@ export DEMO_SECONDS
 # Everything `make test` and `make demo` build is built in this one profile,
 # from this one selection of packages, so that nothing is built twice.
 PROFILE := e2e
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 PACKAGES := --workspace --exclude scry_backfill_ext
 PG_FEATURE = pg$(shell $(PG_CONFIG) --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
 EXT_FEATURES = --no-default-features --features $(PG_FEATURE)
@@ -25,7 +26,7 @@ EXT_CONFIG := --config 'target."cfg(all(target_family = \"unix\", not(target_os 
 # Tests that start clusters at the same time.
 TEST_THREADS ?= 2
 
-.PHONY: help deps build ext ext-stage demo test check unit in-server e2e install bench fmt lint
+.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e install bench fmt lint
 
 help: ## lists the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -33,10 +34,13 @@ help: ## lists the targets
 deps: ## installs what is missing: PostgreSQL 15 and its headers, libclang, cargo-pgrx
 	@.ci/deps
 
-demo: deps ext-stage build ## source and shadow with a live load, compared at the end
-	@target/$(PROFILE)/scry_demo
+demo: deps ext-stage programs ## source and shadow with a live load, compared at the end
+	@$(TARGET)/$(PROFILE)/scry_demo
 
 test: lint ext-stage build unit e2e ## everything: format, lints, unit, in-server and end-to-end tests
+
+programs: ## builds sender, platform and the programs of the test kit
+	cargo build --profile $(PROFILE) $(PACKAGES) --bins
 
 build: ## builds sender, platform, test kit and all tests
 	cargo build --profile $(PROFILE) $(PACKAGES) --all-targets
@@ -44,11 +48,12 @@ build: ## builds sender, platform, test kit and all tests
 ext: ## builds the extension
 	cargo $(EXT_CONFIG) build --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
 
-ext-stage: ## packs the extension below target/stage, where tests and demo take it from
-	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --out-dir target/stage
+ext-stage: ## packs the extension below target/stage, where tests and demo find it
+	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --out-dir $(TARGET)/stage
 
-unit: ## tests that need no server of their own
+unit: ## tests of one program: pure logic, scripted peers, the platform against a PostgreSQL
 	cargo test --profile $(PROFILE) $(PACKAGES) -- --skip e2e::
+	cargo test --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
 
 in-server: ## regression SQL inside a server with the extension preloaded
 	.ci/e2e e2e::in_server
@@ -60,7 +65,7 @@ install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's d
 	cargo build --release -p scry_sender -p scry_platform
 	sudo=; [ -w "$$($(PG_CONFIG) --pkglibdir)" ] || sudo=sudo; \
 	cargo pgrx install -p scry_backfill_ext --release --pg-config $(PG_CONFIG) $${sudo:+--sudo}; \
-	$$sudo install -m 755 target/release/scry_sender target/release/scry_platform "$$($(PG_CONFIG) --bindir)"
+	$$sudo install -m 755 $(TARGET)/release/scry_sender $(TARGET)/release/scry_platform "$$($(PG_CONFIG) --bindir)"
 
 bench: ## decoding beside pg_recvlogical, and a source's latencies with and without a job
 	bench/run

@@ -79,7 +79,7 @@ fn brings_what_the_tables_need_and_names_what_it_left_out() {
              CREATE VIEW child_view AS SELECT id, p FROM child;
              COMMENT ON COLUMN child.p IS 'it''s positive';
              INSERT INTO parent DEFAULT VALUES;
-             INSERT INTO child(parent, p, c, \"Weird \"\"Name\") SELECT 1, i, ROW(i, 'x'), 'w' || i FROM generate_series(1, 100) i",
+             INSERT INTO child(parent, p, c, \"Weird \"\"Name\") SELECT 1, i, ROW(i, 'x')::pair, 'w' || i FROM generate_series(1, 100) i",
         )?;
         pair.start_job("child")?;
         pair.assert_equal_tables(&[TableName::new("child")])?;

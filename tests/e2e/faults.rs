@@ -148,8 +148,8 @@ fn inject(pair: &mut Pair, fault: Fault) -> Result<()> {
         Fault::SourceCrashed => pair.source.restart(Shutdown::Immediate),
         Fault::WorkersTerminated => {
             let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type LIKE '%scry%'";
-            ensure!(pair.source.psql("postgres", sql)? != "0", "no worker ran");
-            Ok(())
+            // After the first time they have to be started again.
+            wait::until_true("a worker to terminate", SOON, || Ok(pair.source.psql("postgres", sql)? != "0"))
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::{SOON, says};
 use anyhow::{Result, ensure};
 use scry_testkit::scripted::{Script, ScriptedPlatform};
-use scry_testkit::wire::message::{Confirm, CopyState, Hello, Message, Role, Welcome};
+use scry_testkit::wire::message::{CatalogApplied, Confirm, CopyState, Hello, Message, Role, Welcome};
 use scry_testkit::wire::{Lsn, version};
 use scry_testkit::{Lab, Pair, PairOptions, scenario};
 use std::sync::Arc;
@@ -35,9 +35,12 @@ fn a_confirmation_of_what_was_never_sent_is_not_believed() {
     scenario("lying_confirmation", |lab| {
         let lie = Arc::new(|hello: &Hello| {
             let mut pieces = vec![welcome(hello, version::VERSION_1)];
-            if hello.role == Role::Stream {
-                let far = Lsn(u64::MAX / 2);
-                pieces.push(Confirm { applied_lsn: far, flushed_lsn: far }.to_frame());
+            let far = Lsn(u64::MAX / 2);
+            match hello.role {
+                Role::Stream => pieces.push(Confirm { applied_lsn: far, flushed_lsn: far }.to_frame()),
+                // The stream worker listens once the copy is planned.
+                Role::Lead => pieces.push(CatalogApplied::default().to_frame()),
+                Role::Copy => {}
             }
             pieces
         });

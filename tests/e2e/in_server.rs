@@ -1,6 +1,7 @@
 //! In-server tests: the regression and isolation files of `pgrx-tests/`, run by
 //! PostgreSQL's own programs against a private cluster with the extension
-//! preloaded.
+//! preloaded. `SCRY_ACCEPT=1` takes what came out as what is expected from now
+//! on: to be read as a difference before it is committed.
 
 use anyhow::{Context, Result, ensure};
 use scry_testkit::{Cluster, ClusterOptions, Lab, scenario};
@@ -51,9 +52,21 @@ fn run(lab: &Lab, dir: &str, program: &str, sub: &str, extension: &str) -> Resul
         .output()
         .with_context(|| format!("run {}", program.display()))?;
     eprintln!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if std::env::var_os("SCRY_ACCEPT").is_some() {
+        return accept(&output_dir.join("results"), &root.join(dir).join("expected"), &names);
+    }
     let diffs = std::fs::read_to_string(output_dir.join("regression.diffs")).unwrap_or_default();
     ensure!(output.status.success(), "differences:\n{diffs}");
     ensure!(cluster.crashes().is_empty(), "{:?}", cluster.crashes());
+    Ok(())
+}
+
+/// Copies the results over what was expected.
+fn accept(results: &Path, expected: &Path, names: &[String]) -> Result<()> {
+    for name in names {
+        let file = format!("{name}.out");
+        std::fs::copy(results.join(&file), expected.join(&file)).with_context(|| format!("accept {file}"))?;
+    }
     Ok(())
 }
 

@@ -160,7 +160,7 @@ const RELATIONS: &str = "
         EXISTS (SELECT FROM pg_catalog.pg_index AS i
             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND i.indisunique AND i.indpred IS NULL
             AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
-        n.nspname LIKE 'pg\\_%' AND c.relpersistence <> 't' OR n.nspname IN ('information_schema', 'scry_backfill'),
+        n.nspname ^@ 'pg_' AND c.relpersistence <> 't' OR n.nspname IN ('information_schema', 'scry_backfill'),
         pg_catalog.has_schema_privilege($1, n.oid, 'USAGE'),
         pg_catalog.has_table_privilege($1, c.oid, 'SELECT'),
         c.relrowsecurity AND NOT u.rolsuper AND NOT u.rolbypassrls

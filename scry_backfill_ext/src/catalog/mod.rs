@@ -126,14 +126,27 @@ fn oids(numbers: &[u32]) -> Vec<Oid> {
 }
 
 /// The tables among these that hold rows of their own, under the current snapshot.
-pub fn with_storage(tables: &[u32]) -> Vec<u32> {
-    const SQL: &str = "SELECT c.oid FROM pg_catalog.pg_class c \
+pub fn with_storage(tables: &[u32]) -> Vec<Stored> {
+    const SQL: &str = "SELECT c.oid, c.relfilenode FROM pg_catalog.pg_class c \
                        WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1) AND c.relkind OPERATOR(pg_catalog.=) 'r'";
-    let read = Spi::connect(|client| -> Result<Vec<u32>, SpiError> {
+    let read = Spi::connect(|client| -> Result<Vec<Stored>, SpiError> {
         client
             .select(SQL, None, &[DatumWithOid::from(oids(tables))])?
-            .map(|row| Ok(row.get::<Oid>(1)?.map_or(0, Oid::to_u32)))
+            .map(|row| {
+                let oid = |i| row.get::<Oid>(i).map(|oid| oid.map_or(0, Oid::to_u32));
+                Ok(Stored { relid: oid(1)?, filenode: oid(2)? })
+            })
             .collect()
     });
     read.unwrap_or_else(|err| pgrx::error!("could not read the tables' kinds: {err}"))
+}
+
+/// A table with storage, as the copy's snapshot sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// Its oid.
+    pub relid: u32,
+    /// Its file. One that was truncated or rewritten since has another, in
+    /// which the snapshot's rows are not to be found.
+    pub filenode: u32,
 }

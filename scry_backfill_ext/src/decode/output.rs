@@ -25,14 +25,14 @@ use scry_wire::message::change::{
 use scry_wire::message::{Confirm, Message, Relation};
 
 use super::relation_cache::RelationCache;
-use super::sequence::SequenceNames;
+use super::sequence::{HeldRecords, SequenceNames};
 use crate::batch::{Batch, LargeValue};
 use crate::confirm::Progress;
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::decoding::Decoder;
 use crate::pg::relation::RelationRef;
-use crate::pg::sequence::SequenceRecord;
+use crate::pg::sequence::{NamedSequence, SequenceRecord};
 use crate::pg::shared::JobLive;
 use crate::pg::{latch, wal, worker};
 use crate::worker::session;
@@ -48,6 +48,9 @@ pub struct Output {
     /// The open transaction's begin stands in the stream.
     begun: bool,
     sequences: SequenceNames,
+    held_sequences: HeldRecords,
+    /// What ends up to here the shadow had when this connection began.
+    start: Lsn,
     /// All transactions that end up to here have been written.
     written: Lsn,
     keepalive_at: Instant,
@@ -91,6 +94,8 @@ impl Output {
             inserts_only,
             begun: false,
             sequences: SequenceNames::default(),
+            held_sequences: HeldRecords::default(),
+            start: applied,
             written: applied,
             keepalive_at: Instant::now(),
             flushed_wal: Lsn::INVALID,
@@ -102,6 +107,7 @@ impl Output {
     /// the position moves and answers are read all the same.
     pub fn between_records(&mut self, end: Lsn) {
         self.link.live.decoded_lsn.store(end.0, Relaxed);
+        self.held_sequences.drop_orphans(end);
         self.link.receive();
         (self.link.watch)(self.link.job);
         if self.wants_keepalive(end) {
@@ -175,6 +181,16 @@ fn begin_if_new(begun: &mut bool, batch: &mut Batch, transaction: &Transaction) 
             commit_time: transaction.commit_time,
         });
     }
+}
+
+fn write_sequence(batch: &mut Batch, record: &SequenceRecord, named: &NamedSequence) {
+    ChangeWriter::new(batch.buf()).sequence(&Sequence {
+        relid: named.relid,
+        last_value: record.last_value,
+        is_called: record.is_called,
+        schema: named.schema.clone(),
+        name: named.name.clone(),
+    });
 }
 
 impl Link {
@@ -380,6 +396,9 @@ impl Sink for Output {
     }
 
     fn commit(&mut self, transaction: &Transaction) {
+        for (record, named) in self.held_sequences.take_visible() {
+            write_sequence(&mut self.batch, &record, &named);
+        }
         if !std::mem::take(&mut self.begun) {
             return;
         }
@@ -396,19 +415,21 @@ impl Sink for Output {
     }
 
     fn sequence(&mut self, record: &SequenceRecord) {
-        let Some(named) = self.sequences.name_of(record.storage) else { return };
-        ChangeWriter::new(self.batch.buf()).sequence(&Sequence {
-            relid: named.relid,
-            last_value: record.last_value,
-            is_called: record.is_called,
-            schema: named.schema.clone(),
-            name: named.name.clone(),
-        });
+        // What the shadow had when the connection began must not come again by
+        // itself: it may be older than what stands there.
+        let named = (record.end > self.start).then(|| self.sequences.name_of(record.storage)).flatten();
+        let Some(named) = named else {
+            self.held_sequences.hold(*record);
+            return;
+        };
+        write_sequence(&mut self.batch, record, named);
+        self.held_sequences.forget(record.storage);
         self.flush_if_full();
     }
 
     fn wait_for_wal(&mut self, end: Lsn) -> bool {
         self.link.live.decoded_lsn.store(end.0, Relaxed);
+        self.held_sequences.drop_orphans(end);
         if !self.batch.is_empty() {
             self.flush();
         }

@@ -17,6 +17,23 @@ pub unsafe fn pqsignal(signal: i32, handler: unsafe extern "C-unwind" fn(i32)) {
     }
 }
 
+/// Ends the process (18's header does not tell bindgen that it never returns).
+///
+/// # Safety
+/// Not inside a callback that the server calls while exiting.
+pub unsafe fn proc_exit(code: i32) -> ! {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg17"))]
+        pg_sys::proc_exit(code);
+        #[cfg(feature = "pg18")]
+        {
+            pg_sys::proc_exit(code);
+            unreachable!("proc_exit returned")
+        }
+    }
+}
+
 /// Creates an ephemeral logical slot (17 adds failover and synced).
 ///
 /// # Safety

@@ -14,8 +14,10 @@ use super::shared::Process;
 
 /// Announces this process in `place`, until [`retire`].
 pub fn announce(place: &Process) {
-    // SAFETY: set by InitProcess before any of our code runs.
-    let (procno, pid) = unsafe { ((*pg_sys::MyProc).pgprocno, pg_sys::MyProcPid) };
+    // SAFETY: set by InitProcess before any of our code runs; every process
+    // stands in the array (proc.h, GetNumberFromPGProc).
+    let (procno, pid) =
+        unsafe { (pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs), pg_sys::MyProcPid) };
     place.procno.store(procno as u32, Relaxed);
     place.pid.store(pid, Release);
 }

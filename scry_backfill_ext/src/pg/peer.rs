@@ -19,7 +19,7 @@ pub fn terminate(pid: i32) {
 /// Ends this process so that the postmaster starts it again later.
 pub fn exit_for_restart() -> ! {
     // SAFETY: runs the server's exit callbacks and does not return.
-    unsafe { pg_sys::proc_exit(1) }
+    unsafe { super::compat::proc_exit(1) }
 }
 
 /// Sleeps in a backend, interruptibly: cancel and terminate end the statement.

@@ -145,8 +145,8 @@ pub unsafe fn format_of(desc: pg_sys::TupleDesc) -> Format {
 
 /// Whether a type's binary form can be read on another server: built in with
 /// send and receive functions, or an enum or domain over such a type. Types
-/// that hold OIDs of local objects (`reg*`) cannot, nor can arrays,
-/// composites and ranges of user types, whose binary forms carry OIDs.
+/// of [`TEXT_ONLY`] cannot, nor can composites, nor arrays and ranges of user
+/// types, whose binary forms carry OIDs.
 unsafe fn binary_is_safe(type_oid: pg_sys::Oid) -> bool {
     // SAFETY: catalog caches are readable by contract.
     unsafe {
@@ -155,7 +155,7 @@ unsafe fn binary_is_safe(type_oid: pg_sys::Oid) -> bool {
             return true;
         }
         let oid = base.to_u32();
-        if oid >= FIRST_GENBKI_OID || REG_TYPES.contains(&oid) {
+        if oid >= FIRST_GENBKI_OID || TEXT_ONLY.contains(&oid) {
             return false;
         }
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as i32, base.into());
@@ -164,18 +164,22 @@ unsafe fn binary_is_safe(type_oid: pg_sys::Oid) -> bool {
         }
         let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>();
         let (send, receive) = (form.typsend, form.typreceive);
-        let pseudo = form.typtype as u8 == pg_sys::TYPTYPE_PSEUDO;
+        let carries_oids =
+            [pg_sys::TYPTYPE_PSEUDO, pg_sys::TYPTYPE_COMPOSITE].contains(&(form.typtype as u8));
         pg_sys::ReleaseSysCache(tuple);
-        !pseudo && send != pg_sys::InvalidOid && receive != pg_sys::InvalidOid
+        !carries_oids && send != pg_sys::InvalidOid && receive != pg_sys::InvalidOid
     }
 }
 
+/// Built-in types whose binary form another server does not read as the same
+/// value. Those that hold OIDs of local objects, and their arrays:
 /// `regproc`, `regprocedure`, `regoper`, `regoperator`, `regclass`, `regtype`,
-/// `regrole`, `regnamespace`, `regconfig`, `regdictionary`, `regcollation` and
-/// their arrays (pg_type.dat).
-const REG_TYPES: [u32; 22] = [
+/// `regrole`, `regnamespace`, `regconfig`, `regdictionary`, `regcollation`
+/// (pg_type.dat). `int2vector`, `oidvector` and their arrays, whose receive
+/// functions refuse an empty vector.
+const TEXT_ONLY: [u32; 26] = [
     24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 1008, 2207, 2208, 2209, 2210, 2211, 4097,
-    4090, 3735, 3770, 4192,
+    4090, 3735, 3770, 4192, 22, 30, 1006, 1013,
 ];
 
 impl RowEncoder {

@@ -134,10 +134,8 @@ pub fn version_num() -> u32 {
 
 /// Name of the database's encoding.
 pub fn encoding() -> String {
-    // SAFETY: both read static tables.
-    unsafe { CStr::from_ptr(pg_sys::pg_encoding_to_char(pg_sys::GetDatabaseEncoding())) }
-        .to_string_lossy()
-        .into_owned()
+    // SAFETY: points into a static table.
+    unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) }.to_string_lossy().into_owned()
 }
 
 /// 63 random bits, never 0.

@@ -129,7 +129,7 @@ pub fn wake_up(job: &JobLive) -> bool {
 /// back slot, locks and memory. 0: nothing went wrong.
 pub fn exit(code: i32) -> ! {
     // SAFETY: runs the exit callbacks and does not return.
-    unsafe { pg_sys::proc_exit(code) }
+    unsafe { super::compat::proc_exit(code) }
 }
 
 /// What ended a worker's work.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use scry_wire::message::CatalogApplied;
 
+use crate::catalog::Stored;
 use crate::pg::dsm::{Plan, PlanTable, TablePlan};
 use crate::pg::latch;
 use crate::pg::scan::TableScan;
@@ -35,16 +36,17 @@ pub fn chunk_blocks(blocks: u64, workers: usize) -> u32 {
 ///
 /// Runs inside the snapshot's transaction. Tables that have been dropped since
 /// the snapshot are left out: the stream will not bring them either.
-pub fn make(tables: &[u32], applied: &CatalogApplied, workers: usize) -> (u32, Vec<TablePlan>) {
+pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32, Vec<TablePlan>) {
     let kept: HashMap<u32, u64> = applied.tables.iter().map(|t| (t.relid, t.rows)).collect();
     let mut plans: Vec<TablePlan> = tables
         .iter()
-        .filter_map(|relid| {
+        .filter_map(|Stored { relid, filenode }| {
             let scan = TableScan::open(*relid)?;
             let rows = kept.get(relid).copied().unwrap_or_default();
             Some(TablePlan {
                 relid: *relid,
-                filenode: scan.filenode(),
+                // The snapshot's: another one is noticed when a chunk is read.
+                filenode: *filenode,
                 blocks: scan.blocks(),
                 chunks: 0,
                 rows,

@@ -419,7 +419,8 @@ const COLUMNS: &str = "SELECT a.attname::text AS column, a.atttypid AS element, 
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// Unique indexes over plain columns, with the equality operator of each
-/// column's operator class (strategy 3 of btree).
+/// column's operator class (strategy 3 of btree). A deferrable one is none:
+/// inside a transaction it may hold a key twice.
 const INDEXES: &str = "SELECT i.indexrelid AS index, i.indisprimary AS primary, a.attname::text AS column, \
         n.nspname::text AS schema, o.oprname::text AS operator \
     FROM pg_catalog.pg_index i \
@@ -431,7 +432,7 @@ const INDEXES: &str = "SELECT i.indexrelid AS index, i.indisprimary AS primary, 
         AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype \
     JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr \
     JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace \
-    WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+    WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
     ORDER BY i.indisprimary DESC, i.indexrelid, k.place";
 
 #[cfg(test)]

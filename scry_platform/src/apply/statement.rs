@@ -226,6 +226,7 @@ impl Shape<'_> {
         Some(terms.join(" AND "))
     }
 
+    /// The cast names the type where the operator does not, as `record = record`.
     fn condition(&self, draft: &mut Draft) -> String {
         match self.finder {
             Finder::Key(columns) => {
@@ -235,7 +236,7 @@ impl Shape<'_> {
                         let (schema, name) = &key.operator;
                         let value = draft.param(Source::Old(key.place));
                         let operator = format!("OPERATOR({}.{name})", quote::ident(schema));
-                        format!("{} {operator} {value}", self.column(key.place))
+                        format!("{} {operator} {value}::{}", self.column(key.place), self.type_of(key.place))
                     })
                     .collect();
                 terms.join(" AND ")
@@ -326,7 +327,7 @@ mod tests {
         let update = shape.update(&[false, false]).unwrap();
         assert_eq!(
             update.sql,
-            "UPDATE ONLY \"s\".\"t\"\"x\" SET \"v\" = $1 WHERE \"id\" OPERATOR(\"pg_catalog\".=) $2"
+            "UPDATE ONLY \"s\".\"t\"\"x\" SET \"v\" = $1 WHERE \"id\" OPERATOR(\"pg_catalog\".=) $2::integer"
         );
         assert_eq!(update.params, [Source::New(1), Source::Old(0)]);
         assert_eq!(shape.update(&[false, true]), None);

@@ -212,11 +212,11 @@ impl Worker<'_> {
                 }
                 self.writer.delete(bytes, relid, old).await
             }
-            Change::Truncate { flags, relids } => {
+            Change::Truncate { relids, .. } => {
                 if self.row()? == Turn::Skip {
                     return Ok(());
                 }
-                self.writer.truncate(flags, &relids).await
+                self.writer.truncate(&relids).await
             }
             Change::Sequence(sequence) => {
                 self.open_batch().await?;

@@ -28,7 +28,7 @@ use crate::shadow::Session;
 use crate::{Error, Result};
 use bytes::Bytes;
 use scry_wire::Lsn;
-use scry_wire::message::change::{OldTuple, Sequence, TRUNCATE_RESTART};
+use scry_wire::message::change::{OldTuple, Sequence};
 use scry_wire::message::{Format, Relation};
 use std::sync::Arc;
 use tokio_postgres::types::{PgLsn, ToSql};
@@ -240,25 +240,39 @@ impl Writer {
         self.execute(relid, prepared, &[], &old_row, note).await
     }
 
-    /// Relations have been emptied. The source lists all of them, so nothing
-    /// cascades here.
-    pub async fn truncate(&mut self, flags: u8, relids: &[u32]) -> Result<()> {
+    /// Relations have been emptied: these and no others, since the source lists
+    /// all of them. Sequences that were restarted are told by themselves.
+    pub async fn truncate(&mut self, relids: &[u32]) -> Result<()> {
         self.write_log().await?;
         self.write_run().await?;
-        let mut names = Vec::with_capacity(relids.len());
+        let mut all = Vec::with_capacity(relids.len());
+        let mut emptied = Vec::with_capacity(relids.len());
         for relid in relids {
             self.look_up(*relid).await?;
             let target = self.relations.target(*relid)?;
-            let only = if target.partitioned { "" } else { "ONLY " };
-            names.push(format!("{only}{}", super::relation_map::qualified(&target.relation)));
+            let name = super::relation_map::qualified(&target.relation);
+            if !target.partitioned {
+                emptied.push(format!("ONLY {name}"));
+            }
+            all.push(name);
         }
         let Some(first) = relids.first() else { return Ok(()) };
-        let restart = if flags & TRUNCATE_RESTART == 0 { "" } else { " RESTART IDENTITY" };
-        let sql = format!("TRUNCATE {}{restart}", names.join(", "));
+        self.drain().await?;
+        let cannot = || Error::sql("look for what a TRUNCATE reaches");
+        let reaches: bool = self.session.query_one(TRUNCATE_REACHES, &[&all]).await.map_err(cannot())?.get(0);
+        let sql = if reaches {
+            // TRUNCATE would refuse or empty more; DELETE, with foreign keys silent, does neither.
+            emptied.iter().map(|name| format!("DELETE FROM {name};")).collect()
+        } else {
+            // A partitioned table stands for its partitions, all of which are listed.
+            let partitioned = all.iter().filter(|name| !emptied.contains(&format!("ONLY {name}")));
+            let names: Vec<&str> = emptied.iter().chain(partitioned).map(String::as_str).collect();
+            format!("TRUNCATE {}", names.join(", "))
+        };
         let session = self.session.clone();
         let flight = async move { session.batch_execute(&sql).await.map(|()| 0) };
         let note = Note { relid: *first, operation: "TRUNCATE", rows: None, key: None };
-        self.send(flight, note, names.len() * 64).await
+        self.send(flight, note, all.len() * 64).await
     }
 
     /// A sequence has moved; one that the shadow does not have is passed over.
@@ -567,6 +581,19 @@ const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, 
     FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1::text AND c.relname = $2::text AND $3::bigint BETWEEN s.seqmin AND s.seqmax";
+
+/// Whether a foreign key from another table points at one of `$1`, or a
+/// partition of one of them is not among them: a table that was copied later
+/// has the TRUNCATE behind it.
+const TRUNCATE_REACHES: &str = "\
+    WITH emptied AS (SELECT pg_catalog.array_agg(n::pg_catalog.regclass::pg_catalog.oid) AS oids \
+        FROM pg_catalog.unnest($1::text[]) AS n) \
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
+            AND k.confrelid = ANY (e.oids) AND k.conrelid <> ALL (e.oids)) \
+        OR EXISTS (SELECT FROM pg_catalog.unnest(e.oids) AS r \
+            CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r::pg_catalog.regclass) AS t \
+            WHERE t.relid::pg_catalog.oid <> ALL (e.oids)) \
+    FROM emptied e";
 
 /// A COPY costs three round trips: below this many rows statements are quicker.
 const COPY_ROWS_MIN: usize = 32;

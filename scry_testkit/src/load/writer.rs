@@ -5,8 +5,8 @@ use anyhow::{Context, Result, bail};
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,14 @@ struct Counters {
     rollbacks: AtomicU64,
     reconnects: AtomicU64,
     stop: AtomicBool,
+    /// Why a writer ended, for who waits for its commits.
+    failure: Mutex<String>,
+}
+
+impl Counters {
+    fn failure(&self) -> String {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A running load; stops when dropped.
@@ -115,7 +123,15 @@ impl Load {
             };
             let work = workload(number);
             let thread = std::thread::Builder::new().name(format!("writer {number}"));
-            load.writers.push(thread.spawn(move || writer.run(work)).context("start a writer")?);
+            let counters = Arc::clone(&counters);
+            let run = move || {
+                let result = writer.run(work);
+                if let Err(error) = &result {
+                    *counters.failure.lock().unwrap_or_else(PoisonError::into_inner) = format!("{error:#}");
+                }
+                result
+            };
+            load.writers.push(thread.spawn(run).context("start a writer")?);
         }
         Ok(load)
     }
@@ -131,7 +147,7 @@ impl Load {
         let goal = self.commits() + count;
         crate::wait::until_true("the load to commit", timeout, || {
             if self.writers.iter().any(JoinHandle::is_finished) {
-                bail!("a writer ended early");
+                bail!("a writer ended early: {}", self.counters.failure());
             }
             Ok(self.commits() >= goal)
         })
@@ -191,7 +207,14 @@ impl Writer {
                 Ok(Outcome::RolledBack) => self.count(&self.counters.rollbacks),
                 Err(error) if is_conflict(&error) => {
                     self.count(&self.counters.rollbacks);
-                    client.batch_execute("ROLLBACK").context("roll back after a conflict")?;
+                    match client.batch_execute("ROLLBACK") {
+                        Ok(()) => {}
+                        Err(error) if self.options.server_may_restart && is_lost(&error, &client) => {
+                            self.count(&self.counters.reconnects);
+                            client = self.connect()?;
+                        }
+                        Err(error) => return Err(error).context("roll back after a conflict"),
+                    }
                 }
                 Err(error) if self.options.server_may_restart && is_lost(&error, &client) => {
                     self.count(&self.counters.reconnects);

@@ -66,7 +66,7 @@ fn drop_relation(kind: &str, schema: &str, name: &str) -> Option<String> {
 
 /// Runs a step and writes it down, in one transaction.
 pub(super) async fn run(session: &Session<'_>, step: &Step) -> Result<(), tokio_postgres::Error> {
-    mark(session, step, step.sql.iter().map(String::as_str)).await
+    mark(session, step, step.sql.iter().chain(&step.values).map(String::as_str)).await
 }
 
 /// Runs these statements and writes the step down, in one transaction.

@@ -253,6 +253,7 @@ mod tests {
             describe: oid.to_string(),
             part,
             sql: Vec::new(),
+            values: Vec::new(),
             undo: None,
             need: Need::Nothing,
             makes: None,

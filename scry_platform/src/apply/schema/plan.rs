@@ -110,6 +110,9 @@ pub struct Step {
     pub part: &'static str,
     /// The statements, each alone.
     pub sql: Vec<String>,
+    /// Statements that go with them and say what a value is at this moment: another round of
+    /// the copy has others, and is not another step for that.
+    pub values: Vec<String>,
     /// What undoes it, for main steps.
     pub undo: Option<String>,
     /// What it asks of whoever runs it.
@@ -302,6 +305,7 @@ impl Step {
             describe: object.describe(),
             part,
             sql,
+            values: Vec::new(),
             undo: None,
             need: Need::Nothing,
             makes: None,
@@ -316,6 +320,11 @@ impl Step {
 
     pub(super) fn reads(mut self, schema: &str, table: &str) -> Self {
         self.reads = Some(QualifiedName { schema: schema.to_owned(), name: table.to_owned() });
+        self
+    }
+
+    pub(super) fn values(mut self, sql: Vec<String>) -> Self {
+        self.values = sql;
         self
     }
 

@@ -2,7 +2,8 @@
 //! WAL: pgbench's transactions, written while both slots stand still.
 //!
 //! ```text
-//!   ours    stream worker ─► scry_sender ─► a platform that counts bytes
+//!   ours    stream worker ─► scry_sender ─► a platform that counts bytes (once the
+//!           real one has copied the tables)
 //!   peer    walsender (pgoutput, binary) ─► pg_recvlogical -f /dev/null
 //! ```
 //!
@@ -15,9 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 use scry_testkit::scripted::{CONTENT_TYPE, Script, ScriptedPlatform};
 use scry_testkit::wire::message::{CopyState, Hello, Message, Welcome};
 use scry_testkit::wire::{Lsn, version};
-use scry_testkit::{Lab, Pair, PairOptions, Shutdown, wait};
+use scry_testkit::{Lab, Pair, PairOptions, Shutdown};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How many times faster than the peer is promised.
@@ -34,11 +36,13 @@ struct Figures {
 
 pub fn run(lab: &Lab) -> Result<()> {
     let changes = setting("BENCH_CHANGES", 1_400_000);
-    // The platform says that the shadow is complete, so the worker streams.
-    let complete = Arc::new(|hello: &Hello| {
+    // The platform says that the shadow stands where the slot does.
+    let position = Arc::new(AtomicU64::new(0));
+    let known = Arc::clone(&position);
+    let complete = Arc::new(move |hello: &Hello| {
         let welcome = Welcome {
             version: version::VERSION_1,
-            applied_lsn: Lsn(0),
+            applied_lsn: Lsn(known.load(Ordering::Relaxed)),
             copy_state: CopyState::Copied,
             generation: hello.generation,
             shadow: "none".to_owned(),
@@ -48,19 +52,21 @@ pub fn run(lab: &Lab) -> Result<()> {
     });
     let platform = ScriptedPlatform::start(Script::Frames(complete), CONTENT_TYPE)?;
     let options = PairOptions {
-        endpoint: Some(platform.url()),
         source_conf: vec!["synchronous_commit = off".to_owned(), "max_wal_size = '16GB'".to_owned()],
         ..PairOptions::default()
     };
     let mut pair = Pair::start(lab, &options)?;
     prepare(&pair)?;
     pair.start_job_with("pgbench_*", "options => '{\"keyless\": \"inserts_only\"}'")?;
-    wait::until_true("the job's slot", Duration::from_secs(30), || {
-        Ok(pair.sql("SELECT count(*) FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL")?
-            == "2")
-    })?;
+    pair.wait_for_shadow(Duration::from_secs(300))?;
     pair.sql("SELECT scry_backfill.pause('default')")?;
     write_wal(&pair, changes)?;
+    let stands = pair.sql(
+        "SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots \
+         WHERE plugin = 'scry_backfill'",
+    )?;
+    position.store(stands.parse().context("read the slot's position")?, Ordering::Relaxed);
+    pair.source.add_conf(&[format!("scry_backfill.endpoint = '{}'", platform.url())])?;
     // Both read from the disk cache, not from what one of them just read.
     pair.source.restart(Shutdown::Fast)?;
 

@@ -11,10 +11,9 @@ pub(super) fn sequence(lookup: &Lookup<'_>, object: &Object, sequence: &Sequence
         return;
     }
     let name = qualified(&sequence.schema, &sequence.name);
-    let mut sql =
-        vec![format!("CREATE SEQUENCE {name} AS {}{}", sequence.data_type, sequence_options(sequence))];
-    sql.extend(set_value(sequence));
+    let sql = vec![format!("CREATE SEQUENCE {name} AS {}{}", sequence.data_type, sequence_options(sequence))];
     let step = Step::new(object, "create", sql)
+        .values(set_value(sequence).into_iter().collect())
         .undo(format!("DROP SEQUENCE IF EXISTS {name} CASCADE"))
         .makes(&sequence.schema, &sequence.name);
     out.nodes.push(main_node(object, step));

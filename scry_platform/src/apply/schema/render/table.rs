@@ -71,9 +71,10 @@ impl Shape<'_> {
                 format!("ALTER TABLE ONLY {} ALTER COLUMN {} {action}", self.name, ident(&column.name))
             }));
         }
-        sql.extend(self.sequences.values().filter_map(|sequence| set_value(sequence)));
+        let values = self.sequences.values().filter_map(|sequence| set_value(sequence)).collect();
         let need = if self.object.selected { Need::Success } else { Need::Nothing };
         let step = Step::new(self.object, "create", sql)
+            .values(values)
             .undo(format!("DROP TABLE IF EXISTS {} CASCADE", self.name))
             .makes(&self.table.schema, &self.table.name)
             .need(need);
