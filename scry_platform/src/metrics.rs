@@ -15,6 +15,8 @@ pub const ROWS_APPLIED: &str = "scry_platform_rows_applied_total";
 pub const TRANSACTIONS_APPLIED: &str = "scry_platform_transactions_applied_total";
 /// Shadow transactions committed by the apply.
 pub const SHADOW_COMMITS: &str = "scry_platform_shadow_commits_total";
+/// Times that sets failed and their changes were written in order.
+pub const SET_FALLBACKS: &str = "scry_platform_set_fallbacks_total";
 /// The applied position, as a number.
 pub const APPLIED_LSN: &str = "scry_platform_applied_lsn";
 /// Rows loaded by copies.
@@ -41,6 +43,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!(ROWS_APPLIED, "Row changes applied");
     metrics::describe_counter!(TRANSACTIONS_APPLIED, "Source transactions applied");
     metrics::describe_counter!(SHADOW_COMMITS, "Shadow transactions committed by the apply");
+    metrics::describe_counter!(
+        SET_FALLBACKS,
+        "Times that sets failed and their changes were written in order"
+    );
     metrics::describe_gauge!(APPLIED_LSN, "The applied position of the source's WAL, as a number");
     metrics::describe_counter!(ROWS_COPIED, "Rows loaded by copies");
     metrics::describe_counter!(CHUNKS_COPIED, "Chunks loaded by copies");

@@ -1,22 +1,25 @@
 //! From frames to the shadow's tables.
 //!
 //! ```text
-//! stream: frames ─► worker ─► order ─► writer ─► statement ─► pipeline ─► shadow
-//!                                   └─ runs of inserts ─► copy_rows ─► COPY ─┘
+//! stream: frames ─► worker ─► order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
+//!                                               │   └─ runs of inserts ─► copy_rows ─► COPY ─┘
+//!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
 //! copy:   chunk ─► copy ─► COPY + ledger line
 //! ```
 //!
-//! `order` and `copy_rows` are pure; the others speak SQL through a
+//! `order`, `fold` and `copy_rows` are pure; the others speak SQL through a
 //! [`crate::shadow::Session`].
 
 pub mod copy;
 pub mod copy_rows;
+pub mod fold;
 pub mod lead;
 pub mod order;
 pub mod pipeline;
 pub mod relation_map;
 pub mod schema;
+pub mod sets;
 pub mod statement;
 pub mod tuple_values;
 pub mod worker;

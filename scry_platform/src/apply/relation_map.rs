@@ -6,10 +6,10 @@
 //! all of that. Names of schemas that are ours or the server's are refused.
 
 use super::schema::quote;
-use super::statement::{Finder, KeyColumn, Shape, Source};
+use super::statement::{ArrayOf, Finder, KeyColumn, Shape, Source};
 use crate::shadow::Session;
 use crate::{Error, Result};
-use scry_wire::message::{Relation, ReplicaIdentity};
+use scry_wire::message::{Format, Relation, ReplicaIdentity};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -32,10 +32,17 @@ pub struct Target {
     pub finder: Option<Finder>,
     /// Partitioned: its rows live elsewhere.
     pub partitioned: bool,
+    /// The array type over each column's type, where there is one.
+    pub arrays: Vec<Option<ArrayOf>>,
+    /// The key's places, if changes of this table may be folded: see
+    /// [`choose_fold_key`].
+    pub fold_key: Option<Vec<usize>>,
     insert: Option<Prepared>,
     delete: Option<Prepared>,
     updates: HashMap<Vec<bool>, Option<Prepared>>,
     replaces: HashMap<Vec<bool>, Prepared>,
+    update_sets: HashMap<Vec<bool>, Option<Prepared>>,
+    delete_set: Option<Option<Prepared>>,
     copy: Option<tokio_postgres::Statement>,
 }
 
@@ -47,6 +54,12 @@ pub struct RelationMap {
 }
 
 impl RelationMap {
+    /// Whether the stream has described the relation just so.
+    #[must_use]
+    pub fn knows(&self, relation: &Relation) -> bool {
+        self.known.get(&relation.relid) == Some(relation)
+    }
+
     /// The stream describes a relation.
     pub fn describe(&mut self, relation: Relation) -> Result<()> {
         check_name(&relation)?;
@@ -110,6 +123,10 @@ pub enum Kind {
     Update(Vec<bool>),
     /// Delete it and insert its new form; which columns are carried over.
     Replace(Vec<bool>),
+    /// Update a set of rows; which columns keep their value.
+    UpdateSet(Vec<bool>),
+    /// Delete a set of rows.
+    DeleteSet,
 }
 
 impl Target {
@@ -121,6 +138,8 @@ impl Target {
             Kind::Delete => self.delete.clone().map(Some),
             Kind::Update(unchanged) => self.updates.get(unchanged).cloned(),
             Kind::Replace(unchanged) => self.replaces.get(unchanged).cloned().map(Some),
+            Kind::UpdateSet(unchanged) => self.update_sets.get(unchanged).cloned(),
+            Kind::DeleteSet => self.delete_set.clone(),
         }
     }
 
@@ -137,6 +156,8 @@ impl Target {
             Kind::Delete => Some(shape.delete()),
             Kind::Update(unchanged) => shape.update(unchanged),
             Kind::Replace(unchanged) => Some(shape.replace(unchanged)),
+            Kind::UpdateSet(unchanged) => shape.update_set(unchanged, &self.arrays),
+            Kind::DeleteSet => shape.delete_set(&self.arrays),
         };
         let prepared = match rendered {
             None => None,
@@ -165,6 +186,13 @@ impl Target {
                     self.replaces.insert(unchanged.clone(), prepared.clone());
                 }
             }
+            Kind::UpdateSet(unchanged) => {
+                if self.update_sets.len() >= VARIANTS_MAX {
+                    self.update_sets.clear();
+                }
+                self.update_sets.insert(unchanged.clone(), prepared.clone());
+            }
+            Kind::DeleteSet => self.delete_set = Some(prepared.clone()),
         }
         Ok(prepared)
     }
@@ -195,16 +223,21 @@ async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
         .ok_or_else(|| missing(format!("table {name} does not exist on the shadow")))?;
     let (oid, relkind): (u32, String) = (row.get(0), row.get(1));
     let rows = session.query(COLUMNS, &[&oid]).await.map_err(cannot())?;
-    let mut by_name: HashMap<String, String> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
+    let mut by_name: HashMap<String, TwinColumn> =
+        rows.iter().map(|r| (r.get("column"), twin_column(r))).collect();
     let mut types = Vec::with_capacity(relation.columns.len());
+    let mut arrays = Vec::with_capacity(relation.columns.len());
+    let mut deterministic = Vec::with_capacity(relation.columns.len());
     for column in &relation.columns {
-        let sql = by_name.remove(&column.name).ok_or_else(|| {
+        let twin = by_name.remove(&column.name).ok_or_else(|| {
             missing(format!(
                 "column {} of table {name} does not exist on the shadow",
                 quote::ident(&column.name)
             ))
         })?;
-        types.push(sql);
+        types.push(twin.sql);
+        arrays.push(twin.array);
+        deterministic.push(twin.deterministic);
     }
     let rows = session.query(INDEXES, &[&oid]).await.map_err(cannot())?;
     let mut indexes: Vec<UniqueIndex> = Vec::new();
@@ -218,17 +251,42 @@ async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
         }
     }
     let finder = choose_finder(&relation, &indexes);
+    let partitioned = relkind == "p";
+    let fold_key = match &finder {
+        Some(finder) if !partitioned => choose_fold_key(&relation, finder, &indexes, &deterministic),
+        _ => None,
+    };
     Ok(Target {
         relation,
         types,
         finder,
-        partitioned: relkind == "p",
+        partitioned,
+        arrays,
+        fold_key,
         insert: None,
         delete: None,
         updates: HashMap::new(),
         replaces: HashMap::new(),
+        update_sets: HashMap::new(),
+        delete_set: None,
         copy: None,
     })
+}
+
+/// A column of the twin.
+struct TwinColumn {
+    sql: String,
+    array: Option<ArrayOf>,
+    deterministic: bool,
+}
+
+fn twin_column(row: &tokio_postgres::Row) -> TwinColumn {
+    let array: Option<String> = row.get("array");
+    TwinColumn {
+        sql: row.get("type"),
+        array: array.map(|name| ArrayOf { element: row.get("element"), name }),
+        deterministic: row.get("deterministic"),
+    }
 }
 
 fn missing(message: String) -> Error {
@@ -277,6 +335,37 @@ fn choose_finder(relation: &Relation, indexes: &[UniqueIndex]) -> Option<Finder>
     Some(indexes.iter().find(same).and_then(by_index).unwrap_or_else(plain))
 }
 
+/// The places of the key by whose bytes changes of `relation` may be folded:
+/// two keys are equal exactly when their bytes are, the shadow holds a key at
+/// most once, and an update can set every column outside the key.
+fn choose_fold_key(
+    relation: &Relation,
+    finder: &Finder,
+    indexes: &[UniqueIndex],
+    deterministic: &[bool],
+) -> Option<Vec<usize>> {
+    let Finder::Key(columns) = finder else { return None };
+    if relation.format != Format::Binary || relation.replica_identity == ReplicaIdentity::Full {
+        return None;
+    }
+    let places: Vec<usize> = columns.iter().map(|key| key.place).collect();
+    let bytes_tell = columns.iter().all(|key| {
+        let column = relation.columns.get(key.place);
+        column.is_some_and(|c| EQUAL_BY_BYTES.contains(&c.type_oid))
+            && deterministic.get(key.place) == Some(&true)
+            && key.operator.0 == "pg_catalog"
+            && key.operator.1 == "="
+    });
+    let names: BTreeSet<&str> =
+        places.iter().filter_map(|p| relation.columns.get(*p)).map(|c| c.name.as_str()).collect();
+    let unique = indexes
+        .iter()
+        .any(|index| index.columns.iter().map(|(n, _)| n.as_str()).collect::<BTreeSet<_>>() == names);
+    let settable =
+        relation.columns.iter().enumerate().all(|(p, c)| !c.identity_always || places.contains(&p));
+    (bytes_tell && unique && settable && !places.is_empty()).then_some(places)
+}
+
 /// Refuses names that are not a user's.
 pub fn check_name(relation: &Relation) -> Result<()> {
     if is_reserved(&relation.schema) {
@@ -310,12 +399,24 @@ const TARGETS_MAX: usize = 2_000;
 /// Sets of unchanged columns that are kept prepared for one table.
 const VARIANTS_MAX: usize = 64;
 
+/// Built-in types whose values are equal exactly when their bytes are: bool,
+/// bytea, "char", name, int8, int2, int4, text, oid, varchar, date, time,
+/// timestamp, timestamptz, uuid. Text only under a deterministic collation.
+const EQUAL_BY_BYTES: [u32; 15] = [16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 2950];
+
 const FIND: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')";
 
-const COLUMNS: &str = "SELECT attname::text, pg_catalog.format_type(atttypid, atttypmod) \
-    FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
+/// The array type stands under its own name: it has no modifier.
+const COLUMNS: &str = "SELECT a.attname::text AS column, a.atttypid AS element, \
+        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, \
+        (SELECT pg_catalog.format('%I.%I', n.nspname, e.typname) FROM pg_catalog.pg_type e \
+            JOIN pg_catalog.pg_namespace n ON n.oid = e.typnamespace WHERE e.oid = t.typarray) AS array, \
+        coalesce((SELECT c.collisdeterministic FROM pg_catalog.pg_collation c \
+            WHERE c.oid = a.attcollation), true) AS deterministic \
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// Unique indexes over plain columns, with the equality operator of each
 /// column's operator class (strategy 3 of btree). A deferrable one is none:
@@ -390,6 +491,34 @@ mod tests {
         let relation = relation(ReplicaIdentity::Full, &[true, true, true]);
         assert_eq!(places(choose_finder(&relation, &[index(true, &["a"])])), [(0, "ext".into())]);
         assert_eq!(choose_finder(&relation, &[index(false, &["a"])]), Some(Finder::Image));
+    }
+
+    #[test]
+    fn folds_only_by_keys_whose_bytes_tell() {
+        let key = |relation: &Relation, deterministic: bool| {
+            let indexes = [UniqueIndex {
+                oid: 1,
+                primary: true,
+                columns: vec![("a".into(), ("pg_catalog".into(), "=".into()))],
+            }];
+            let finder = choose_finder(relation, &indexes).unwrap();
+            choose_fold_key(relation, &finder, &indexes, &[deterministic, true])
+        };
+        let good = relation(ReplicaIdentity::Default, &[true, false]);
+        assert_eq!(key(&good, true), Some(vec![0]));
+        assert_eq!(key(&good, false), None, "a collation that calls other bytes equal");
+        let mut numeric = good.clone();
+        numeric.columns[0].type_oid = 1700;
+        assert_eq!(key(&numeric, true), None, "1.0 and 1.00");
+        let mut text = good.clone();
+        text.format = Format::Text;
+        assert_eq!(key(&text, true), None);
+        let mut identity = good.clone();
+        identity.columns[1].identity_always = true;
+        assert_eq!(key(&identity, true), None, "a column that no update sets");
+        assert_eq!(key(&relation(ReplicaIdentity::Full, &[true, true]), true), None);
+        let finder = choose_finder(&good, &[]).unwrap();
+        assert_eq!(choose_fold_key(&good, &finder, &[], &[true, true]), None, "no unique index");
     }
 
     #[test]

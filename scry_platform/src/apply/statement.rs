@@ -48,6 +48,16 @@ pub struct KeyColumn {
     pub operator: (String, String),
 }
 
+/// The array type over a column's type, for values in sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayOf {
+    /// The oid of the column's type on the shadow.
+    pub element: u32,
+    /// The array type's name as SQL, without a modifier: values are stored as
+    /// they are, and the column's own modifier applies on assignment.
+    pub name: String,
+}
+
 /// What rendering needs to know of a relation and its twin on the shadow.
 #[derive(Debug, Clone)]
 pub struct Shape<'a> {
@@ -163,6 +173,59 @@ impl Shape<'_> {
         Statement { sql, params: draft.params }
     }
 
+    /// Updates a set of rows by their key; `unchanged` tells which columns keep
+    /// their value. Each parameter is an array of a column's values. `None`
+    /// when nothing can be set, or a type has no array: then row by row.
+    #[must_use]
+    pub fn update_set(&self, unchanged: &[bool], arrays: &[Option<ArrayOf>]) -> Option<Statement> {
+        let keys = self.key_places()?;
+        // The key is what it was, byte for byte.
+        let set: Vec<usize> = (0..self.relation.columns.len())
+            .filter(|place| unchanged.get(*place) != Some(&true) && !keys.contains(place))
+            .collect();
+        if set.is_empty() {
+            return None;
+        }
+        let (from, params) = rows_of(keys.iter().chain(&set).copied(), arrays)?;
+        let terms: Vec<String> =
+            set.iter().map(|place| format!("{} = scry_s.c{place}", self.column(*place))).collect();
+        let (table, condition) = (qualified(self.relation), self.key_condition()?);
+        let terms = terms.join(", ");
+        let sql = format!("UPDATE ONLY {table} AS scry_t SET {terms} FROM {from} WHERE {condition}");
+        Some(Statement { sql, params })
+    }
+
+    /// Deletes a set of rows by their key, as [`update_set`](Self::update_set).
+    #[must_use]
+    pub fn delete_set(&self, arrays: &[Option<ArrayOf>]) -> Option<Statement> {
+        let (from, params) = rows_of(self.key_places()?.into_iter(), arrays)?;
+        let (table, condition) = (qualified(self.relation), self.key_condition()?);
+        Some(Statement {
+            sql: format!("DELETE FROM ONLY {table} AS scry_t USING {from} WHERE {condition}"),
+            params,
+        })
+    }
+
+    fn key_places(&self) -> Option<Vec<usize>> {
+        match self.finder {
+            Finder::Key(columns) => Some(columns.iter().map(|key| key.place).collect()),
+            Finder::Image => None,
+        }
+    }
+
+    fn key_condition(&self) -> Option<String> {
+        let Finder::Key(columns) = self.finder else { return None };
+        let terms: Vec<String> = columns
+            .iter()
+            .map(|key| {
+                let (schema, name) = &key.operator;
+                let (column, place) = (self.column(key.place), key.place);
+                format!("scry_t.{column} OPERATOR({}.{name}) scry_s.c{place}", quote::ident(schema))
+            })
+            .collect();
+        Some(terms.join(" AND "))
+    }
+
     /// The cast names the type where the operator does not, as `record = record`.
     fn condition(&self, draft: &mut Draft) -> String {
         match self.finder {
@@ -196,6 +259,19 @@ impl Shape<'_> {
             values.join(", ")
         )
     }
+}
+
+/// Rows `scry_s` out of arrays: column `cN` is the tuple's place N.
+fn rows_of(places: impl Iterator<Item = usize>, arrays: &[Option<ArrayOf>]) -> Option<(String, Vec<Source>)> {
+    let (mut params, mut calls, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    for place in places {
+        let array = arrays.get(place)?.as_ref()?;
+        params.push(Source::New(place));
+        calls.push(format!("pg_catalog.unnest(${}::{})", params.len(), array.name));
+        names.push(format!("c{place}"));
+    }
+    let from = format!("ROWS FROM ({}) AS scry_s ({})", calls.join(", "), names.join(", "));
+    Some((from, params))
 }
 
 #[cfg(test)]
@@ -276,6 +352,29 @@ mod tests {
             "WHERE ROW(\"id\", \"v\")::record OPERATOR(pg_catalog.*=) \
              ROW($1::integer, $2::character varying(3))::record LIMIT 1"
         ));
+    }
+
+    #[test]
+    fn writes_sets_by_key() {
+        let relation = relation(&[("id", false), ("v", false)]);
+        let shape = Shape { relation: &relation, types: &types(), finder: &key() };
+        let array = |name: &str| Some(ArrayOf { element: 1, name: name.to_owned() });
+        let arrays = [array("pg_catalog._int4"), array("pg_catalog._varchar")];
+        let update = shape.update_set(&[false, false], &arrays).unwrap();
+        assert_eq!(
+            update.sql,
+            "UPDATE ONLY \"s\".\"t\"\"x\" AS scry_t SET \"v\" = scry_s.c1 \
+             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog._int4), pg_catalog.unnest($2::pg_catalog._varchar)) \
+             AS scry_s (c0, c1) WHERE scry_t.\"id\" OPERATOR(\"pg_catalog\".=) scry_s.c0"
+        );
+        assert_eq!(update.params, [Source::New(0), Source::New(1)]);
+        assert_eq!(shape.update_set(&[false, true], &arrays), None, "nothing to set");
+        let arrays = [array("pg_catalog._int4"), None];
+        assert_eq!(shape.update_set(&[false, false], &arrays), None, "no array");
+        let delete = shape.delete_set(&arrays).unwrap();
+        assert!(
+            delete.sql.ends_with("AS scry_s (c0) WHERE scry_t.\"id\" OPERATOR(\"pg_catalog\".=) scry_s.c0")
+        );
     }
 
     #[test]

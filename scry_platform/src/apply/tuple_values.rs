@@ -4,7 +4,7 @@
 use crate::{Error, Result};
 use bytes::{BufMut, Bytes, BytesMut};
 use scry_wire::message::Format as WireFormat;
-use scry_wire::tuple::{Field, Fields};
+use scry_wire::tuple::{self, Field, Fields};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 
 /// One value of a tuple.
@@ -101,6 +101,73 @@ impl ToSql for Param {
     to_sql_checked!();
 }
 
+/// A column's values in many tuples, as one array on its way into a statement.
+#[derive(Debug)]
+pub struct ArrayParam {
+    bytes: BytesMut,
+    count: u32,
+    nulls: bool,
+}
+
+impl ArrayParam {
+    /// An empty array over elements of this type.
+    #[must_use]
+    pub fn new(element: u32) -> Self {
+        let mut bytes = BytesMut::with_capacity(256);
+        // One dimension; whether there are NULLs and how many elements: at the end.
+        bytes.put_i32(1);
+        bytes.put_i32(0);
+        bytes.put_u32(element);
+        bytes.put_i32(0);
+        bytes.put_i32(1);
+        ArrayParam { bytes, count: 0, nulls: false }
+    }
+
+    /// Appends a value. In an array it stands as in a tuple.
+    pub fn push(&mut self, value: Field<'_>) -> Result<()> {
+        match value {
+            Field::Null => {
+                self.nulls = true;
+                self.bytes.put_i32(tuple::LEN_NULL);
+            }
+            Field::Value(value) => {
+                let len = i32::try_from(value.len()).map_err(|_| Error::protocol("a value is too large"))?;
+                self.bytes.put_i32(len);
+                self.bytes.put_slice(value);
+            }
+            Field::Unchanged => return Err(Error::protocol("a value of a set was left out")),
+        }
+        self.count += 1;
+        Ok(())
+    }
+}
+
+impl ToSql for ArrayParam {
+    fn to_sql(
+        &self,
+        _ty: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        let at = |range: std::ops::Range<usize>| self.bytes.get(range).unwrap_or_default();
+        out.put_slice(at(0..4));
+        out.put_i32(self.nulls.into());
+        out.put_slice(at(8..12));
+        out.put_u32(self.count);
+        out.put_slice(at(16..self.bytes.len()));
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_ty: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _ty: &Type) -> Format {
+        Format::Binary
+    }
+
+    to_sql_checked!();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +179,20 @@ mod tests {
         assert_eq!(values, [Value::Null, Value::Bytes(Bytes::from_static(b"a")), Value::Unchanged]);
         let Value::Bytes(a) = &values[1] else { panic!() };
         assert_eq!(a.as_ptr(), batch[10..].as_ptr());
+    }
+
+    #[test]
+    fn writes_arrays_as_the_server_reads_them() {
+        let mut array = ArrayParam::new(25);
+        array.push(Field::Value(b"a")).unwrap();
+        array.push(Field::Null).unwrap();
+        assert!(array.push(Field::Unchanged).is_err());
+        let mut out = BytesMut::new();
+        array.to_sql(&Type::TEXT_ARRAY, &mut out).unwrap();
+        assert_eq!(
+            &out[..],
+            b"\0\0\0\x01\0\0\0\x01\0\0\0\x19\0\0\0\x02\0\0\0\x01\0\0\0\x01a\xff\xff\xff\xff"
+        );
     }
 
     #[test]

@@ -274,6 +274,8 @@ impl Worker<'_> {
         ::metrics::counter!(metrics::ROWS_APPLIED, "shadow" => label()).increment(rows);
         ::metrics::counter!(metrics::TRANSACTIONS_APPLIED, "shadow" => label()).increment(transactions);
         ::metrics::counter!(metrics::SHADOW_COMMITS, "shadow" => label()).increment(1);
+        let fallbacks = self.writer.take_fallbacks();
+        ::metrics::counter!(metrics::SET_FALLBACKS, "shadow" => label()).increment(fallbacks);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         ::metrics::gauge!(metrics::APPLIED_LSN, "shadow" => label()).set(self.applied.0 as f64);
         if moved {

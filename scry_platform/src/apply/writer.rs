@@ -1,24 +1,26 @@
 //! Writes changes to the shadow, inside one open transaction.
 //!
 //! ```text
+//! insert, update, delete ─► log ─┬─ many ─► sets (fold; in their own order if a set fails)
+//!   (large rows pass it by)      └─ few ──► in order:
 //! insert ─► run of rows of one table ─┬─ long or large ─► COPY
 //!                                     └─ short ─► statements ─┐
 //! update, delete, truncate, sequence ─────────────────────────┴► pipeline ─► shadow
-//! commit: position ─► drain ─► COMMIT
+//! commit: log ─► position ─► drain ─► COMMIT
 //! ```
 //!
-//! Invariants: the order of changes is kept (a run is written before anything
-//! else is sent); every answer is checked before COMMIT is sent; an update or
-//! delete that does not touch exactly one row ends the transaction. Memory: a
-//! run and the pipeline, both bounded; a single large row passes in slices
-//! where COPY takes it.
-//!
-//! A place for folding: [`Writer`] is all that the worker sees; a writer that
-//! gathers changes and writes sets has the same methods.
+//! Invariants: what the shadow holds at COMMIT is what the changes make of it
+//! in their order (a run is written before anything else is sent, the log
+//! before what passes it by); every answer is checked before COMMIT is sent;
+//! an update or delete that does not touch exactly one row ends the
+//! transaction. Memory: the log, a run and the pipeline, all bounded; a single
+//! large row passes in slices where COPY takes it.
 
 use super::copy::Sink;
+use super::fold::{Change, Old};
 use super::pipeline::{Miss, Note, Pipeline};
 use super::relation_map::{Kind, Prepared, RelationMap, Target};
+use super::sets::{Folding, Log};
 use super::statement::{Finder, Source};
 use super::tuple_values::{Param, Value, check_whole, cut};
 use crate::origin;
@@ -33,20 +35,22 @@ use tokio_postgres::types::{PgLsn, ToSql};
 
 /// Writes to one shadow through one session.
 pub struct Writer {
-    session: Arc<Session>,
-    relations: RelationMap,
-    pipeline: Pipeline,
-    run: Run,
+    pub(super) session: Arc<Session>,
+    pub(super) relations: RelationMap,
+    pub(super) pipeline: Pipeline,
+    pub(super) log: Log,
+    pub(super) folding: Folding,
+    pub(super) run: Run,
     open: bool,
     heavy: bool,
-    conflict: Option<ConflictNote>,
+    pub(super) conflict: Option<ConflictNote>,
     advance: tokio_postgres::Statement,
     setval: tokio_postgres::Statement,
 }
 
 /// Inserts into one table that wait to be written together.
 #[derive(Default)]
-struct Run {
+pub(super) struct Run {
     relid: u32,
     rows: Vec<Bytes>,
     bytes: usize,
@@ -72,6 +76,8 @@ impl Writer {
             session: Arc::new(session),
             relations,
             pipeline: Pipeline::default(),
+            log: Log::default(),
+            folding: Folding::default(),
             run: Run::default(),
             open: false,
             heavy: false,
@@ -119,73 +125,125 @@ impl Writer {
         self.plain("BEGIN", "begin").await
     }
 
+    /// Whether changes are folded; they are unless this says otherwise.
+    pub fn set_folding(&mut self, on: bool) {
+        self.folding.set_on(on);
+    }
+
+    /// How often sets failed and their changes were written in order, since
+    /// this was last asked.
+    pub fn take_fallbacks(&mut self) -> u64 {
+        self.folding.take_fallbacks()
+    }
+
     /// What a relation's rows look like from here on.
     pub async fn describe(&mut self, relation: Relation) -> Result<()> {
+        if self.relations.knows(&relation) {
+            return Ok(());
+        }
+        self.write_log().await?;
         self.write_run().await?;
         self.relations.describe(relation)
     }
 
     /// A row is new.
     pub async fn insert(&mut self, batch: &Bytes, relid: u32, new: &[u8]) -> Result<()> {
+        self.look_up(relid).await?;
+        check_whole(new, self.relations.target(relid)?.relation.columns.len())?;
+        self.change(batch, relid, new.len(), |keep| Change::Insert(keep(new))).await
+    }
+
+    /// A row has changed.
+    pub async fn update(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>, new: &[u8]) -> Result<()> {
+        self.look_up(relid).await?;
+        let size = new.len() + old_bytes(old).len();
+        self.change(batch, relid, size, |keep| Change::Update(kept(old, keep), keep(new))).await
+    }
+
+    /// A row is gone.
+    pub async fn delete(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>) -> Result<()> {
+        self.look_up(relid).await?;
+        self.change(batch, relid, old_bytes(old).len(), |keep| Change::Delete(kept(old, keep))).await
+    }
+
+    /// Logs a change; a large one is written, after all that came before it.
+    async fn change(
+        &mut self,
+        batch: &Bytes,
+        relid: u32,
+        size: usize,
+        change: impl FnOnce(&dyn Fn(&[u8]) -> Bytes) -> Change,
+    ) -> Result<()> {
+        if size >= LARGE_ROW {
+            self.write_log().await?;
+            return self.write(relid, &change(&|part| batch.slice_ref(part))).await;
+        }
+        // A slice keeps the whole batch alive: not a large one for a small row.
+        let change = match batch.len() <= KEY_BATCH_MAX {
+            true => change(&|part| batch.slice_ref(part)),
+            false => change(&|part| Bytes::copy_from_slice(part)),
+        };
+        if self.log.push(relid, change, size) { self.write_log().await } else { Ok(()) }
+    }
+
+    /// Writes one change, after those written before.
+    pub(super) async fn write(&mut self, relid: u32, change: &Change) -> Result<()> {
+        match change {
+            Change::Insert(new) => self.write_insert(relid, new).await,
+            Change::Update(old, new) => self.write_update(relid, old, new).await,
+            Change::Delete(old) => self.write_delete(relid, old).await,
+        }
+    }
+
+    async fn write_insert(&mut self, relid: u32, new: &Bytes) -> Result<()> {
         if self.run.relid != relid {
             self.write_run().await?;
             self.look_up(relid).await?;
             self.run.relid = relid;
         }
-        let columns = self.relations.target(relid)?.relation.columns.len();
-        check_whole(new, columns)?;
         self.run.bytes += new.len();
-        self.run.rows.push(batch.slice_ref(new));
+        self.run.rows.push(new.clone());
         if self.run.rows.len() >= RUN_ROWS_MAX || self.run.bytes >= RUN_BYTES_MAX {
             self.write_run().await?;
         }
         Ok(())
     }
 
-    /// A row has changed.
-    pub async fn update(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>, new: &[u8]) -> Result<()> {
+    pub(super) async fn write_update(&mut self, relid: u32, old: &Old, new: &Bytes) -> Result<()> {
         self.write_run().await?;
         self.look_up(relid).await?;
         let target = self.relations.target(relid)?;
         let columns = target.relation.columns.len();
-        let new_row = cut(batch, new, columns)?;
-        let old_row = match old {
-            OldTuple::None => None,
-            OldTuple::Key(old) | OldTuple::Full(old) => Some(cut(batch, old, columns)?),
-        };
-        check_identity(target, old, old_row.is_none())?;
+        let new_row = cut(new, new, columns)?;
+        let old_row = old.tuple().map(|tuple| cut(tuple, tuple, columns)).transpose()?;
+        check_identity(target, old.as_wire(), old_row.is_none())?;
         let unchanged: Vec<bool> = new_row.iter().map(|v| *v == Value::Unchanged).collect();
-        let kind = match moves_identity_column(&target.relation, old, old_row.as_deref(), &new_row) {
+        let kind = match moves_identity_column(&target.relation, old.as_wire(), old_row.as_deref(), &new_row)
+        {
             true => Kind::Replace(unchanged),
             false => Kind::Update(unchanged),
         };
         let Some(prepared) = self.prepare(relid, &kind).await? else { return Ok(()) };
-        let key = match old {
-            OldTuple::None => new,
-            OldTuple::Key(old) | OldTuple::Full(old) => old,
-        };
-        let note = one_row(relid, "UPDATE", batch, key);
+        let note = one_row(relid, "UPDATE", old.tuple().unwrap_or(new));
         self.execute(relid, prepared, &new_row, old_row.as_deref().unwrap_or(&new_row), note).await
     }
 
-    /// A row is gone.
-    pub async fn delete(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>) -> Result<()> {
+    pub(super) async fn write_delete(&mut self, relid: u32, old: &Old) -> Result<()> {
         self.write_run().await?;
         self.look_up(relid).await?;
         let target = self.relations.target(relid)?;
-        check_identity(target, old, false)?;
-        let (OldTuple::Key(tuple) | OldTuple::Full(tuple)) = old else {
-            return Err(Error::protocol("a delete without an old row"));
-        };
-        let old_row = cut(batch, tuple, target.relation.columns.len())?;
+        check_identity(target, old.as_wire(), false)?;
+        let tuple = old.tuple().ok_or_else(|| Error::protocol("a delete without an old row"))?;
+        let old_row = cut(tuple, tuple, target.relation.columns.len())?;
         let Some(prepared) = self.prepare(relid, &Kind::Delete).await? else { return Ok(()) };
-        let note = one_row(relid, "DELETE", batch, tuple);
+        let note = one_row(relid, "DELETE", tuple);
         self.execute(relid, prepared, &[], &old_row, note).await
     }
 
     /// Relations have been emptied: these and no others, since the source lists
     /// all of them. Sequences that were restarted are told by themselves.
     pub async fn truncate(&mut self, relids: &[u32]) -> Result<()> {
+        self.write_log().await?;
         self.write_run().await?;
         let mut all = Vec::with_capacity(relids.len());
         let mut emptied = Vec::with_capacity(relids.len());
@@ -231,6 +289,7 @@ impl Writer {
     /// Commits, with the position moved `from` … `to`. When this returns, all of
     /// it is flushed.
     pub async fn commit(&mut self, generation: u64, from: Lsn, to: Lsn, rows: u64) -> Result<()> {
+        self.write_log().await?;
         self.write_run().await?;
         if to > from {
             let (session, advance) = (self.session.clone(), self.advance.clone());
@@ -254,18 +313,23 @@ impl Writer {
 
     /// Ends the open transaction without its changes.
     pub async fn roll_back(&mut self) {
-        self.run = Run::default();
-        // Answers of what was under way no longer matter.
-        while !self.pipeline.is_empty() {
-            let _ = self.pipeline.drain().await;
-        }
+        self.log = Log::default();
+        self.forget_sent().await;
         if self.open && self.session.batch_execute("ROLLBACK").await.is_ok() {
             self.open = false;
         }
     }
 
+    /// Waits for what was sent; its answers no longer matter.
+    pub(super) async fn forget_sent(&mut self) {
+        self.run = Run::default();
+        while !self.pipeline.is_empty() {
+            let _ = self.pipeline.drain().await;
+        }
+    }
+
     /// Writes the waiting inserts.
-    async fn write_run(&mut self) -> Result<()> {
+    pub(super) async fn write_run(&mut self) -> Result<()> {
         if self.run.rows.is_empty() {
             return Ok(());
         }
@@ -285,7 +349,7 @@ impl Writer {
     }
 
     /// Writes rows by COPY. The session carries nothing else meanwhile.
-    async fn copy(&mut self, relid: u32, rows: Vec<Bytes>) -> Result<()> {
+    pub(super) async fn copy(&mut self, relid: u32, rows: Vec<Bytes>) -> Result<()> {
         self.drain().await?;
         let target = self.relations.target(relid)?;
         let format = target.relation.format;
@@ -299,6 +363,7 @@ impl Writer {
                 break;
             }
         }
+        self.folding.blame(relid);
         let written = sink.finish().await?.map_err(cannot())?;
         if written == wanted {
             return Ok(());
@@ -306,7 +371,7 @@ impl Writer {
         Err(Error::protocol(format!("{wanted} rows for {name} were {written} on the shadow")))
     }
 
-    async fn look_up(&mut self, relid: u32) -> Result<()> {
+    pub(super) async fn look_up(&mut self, relid: u32) -> Result<()> {
         if self.relations.is_ready(relid) {
             return Ok(());
         }
@@ -314,7 +379,7 @@ impl Writer {
         self.relations.prepare(&self.session, relid).await
     }
 
-    async fn prepare(&mut self, relid: u32, kind: &Kind) -> Result<Option<Prepared>> {
+    pub(super) async fn prepare(&mut self, relid: u32, kind: &Kind) -> Result<Option<Prepared>> {
         if let Some(prepared) = self.relations.target(relid)?.prepared(kind) {
             return Ok(prepared);
         }
@@ -342,13 +407,13 @@ impl Writer {
         Ok(())
     }
 
-    async fn plain(&mut self, sql: &'static str, operation: &'static str) -> Result<()> {
+    pub(super) async fn plain(&mut self, sql: &'static str, operation: &'static str) -> Result<()> {
         let session = self.session.clone();
         let flight = async move { session.batch_execute(sql).await.map(|()| 0) };
         self.send(flight, Note { relid: 0, operation, rows: None, key: None }, 0).await
     }
 
-    async fn send<F>(&mut self, flight: F, note: Note, bytes: usize) -> Result<()>
+    pub(super) async fn send<F>(&mut self, flight: F, note: Note, bytes: usize) -> Result<()>
     where
         F: Future<Output = super::pipeline::Answer> + Send + 'static,
     {
@@ -356,12 +421,14 @@ impl Writer {
         sent.map_err(|miss| self.explain(miss))
     }
 
-    async fn drain(&mut self) -> Result<()> {
+    pub(super) async fn drain(&mut self) -> Result<()> {
         let drained = self.pipeline.drain().await;
         drained.map_err(|miss| self.explain(miss))
     }
 
     fn explain(&mut self, miss: Miss) -> Error {
+        let (Miss::Sql(note, _) | Miss::Rows(note, _)) = &miss;
+        self.folding.blame(note.relid);
         match miss {
             Miss::Sql(note, source) => {
                 let action = match note.relid {
@@ -471,9 +538,24 @@ fn moves_identity_column(
     })
 }
 
-fn one_row(relid: u32, operation: &'static str, batch: &Bytes, key: &[u8]) -> Note {
-    // A slice keeps the whole batch alive: not for the sake of a large row.
-    let key = (batch.len() <= KEY_BATCH_MAX).then(|| batch.slice_ref(key));
+fn old_bytes(old: OldTuple<'_>) -> &[u8] {
+    match old {
+        OldTuple::None => &[],
+        OldTuple::Key(tuple) | OldTuple::Full(tuple) => tuple,
+    }
+}
+
+fn kept(old: OldTuple<'_>, keep: &dyn Fn(&[u8]) -> Bytes) -> Old {
+    match old {
+        OldTuple::None => Old::None,
+        OldTuple::Key(tuple) => Old::Key(keep(tuple)),
+        OldTuple::Full(tuple) => Old::Full(keep(tuple)),
+    }
+}
+
+fn one_row(relid: u32, operation: &'static str, key: &Bytes) -> Note {
+    // Not for the sake of a large row.
+    let key = (key.len() < LARGE_ROW).then(|| key.clone());
     Note { relid, operation, rows: Some(1), key }
 }
 
@@ -517,6 +599,8 @@ const TRUNCATE_REACHES: &str = "\
 const COPY_ROWS_MIN: usize = 32;
 /// Large rows go by COPY one by one: it takes them in slices.
 const COPY_BYTES_MIN: usize = 256 << 10;
+/// Rows this large are not logged.
+const LARGE_ROW: usize = COPY_BYTES_MIN;
 const RUN_ROWS_MAX: usize = 4096;
 const RUN_BYTES_MAX: usize = 1 << 20;
 /// Values this large stay behind as capacity of the driver's buffers.
