@@ -51,6 +51,71 @@ fn every_kind_of_change_arrives() {
     });
 }
 
+/// Identities that are easily taken for a simpler one.
+#[test]
+fn unusual_identities_are_followed() {
+    scenario("unusual_identities", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "CREATE TABLE later(id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text);
+             ALTER TABLE later REPLICA IDENTITY FULL;
+             CREATE TYPE pair AS (a int, b text);
+             CREATE TABLE by_composite(k pair PRIMARY KEY, v int);
+             CREATE TABLE no_columns(); ALTER TABLE no_columns REPLICA IDENTITY FULL;
+             CREATE TABLE vectors(id int PRIMARY KEY, v int2vector, o oidvector[]);
+             INSERT INTO later SELECT i, 'v' FROM generate_series(1, 50) i;
+             INSERT INTO by_composite VALUES ((1, 'a'), 1), ((2, NULL), 2);
+             INSERT INTO no_columns SELECT FROM generate_series(1, 5);
+             INSERT INTO vectors VALUES (1, '', '{\"\"}'), (2, '1 2', NULL)",
+        )?;
+        pair.start_job("*")?;
+        pair.assert_equal()?;
+        for step in [
+            "UPDATE later SET id = id + 1",
+            "BEGIN; UPDATE later SET id = 5 - id WHERE id IN (2, 3); UPDATE later SET v = 'w'; COMMIT; DELETE FROM later WHERE id = 9",
+            "UPDATE by_composite SET v = 3 WHERE v = 1; UPDATE by_composite SET k = (9, 'z') WHERE v = 2; DELETE FROM by_composite WHERE v = 3",
+            "INSERT INTO vectors VALUES (3, '', '{}'); UPDATE vectors SET v = '' WHERE id = 2; DELETE FROM vectors WHERE id = 1",
+            "INSERT INTO no_columns DEFAULT VALUES; DELETE FROM no_columns WHERE ctid IN (SELECT ctid FROM no_columns LIMIT 2)",
+        ] {
+            pair.sql(step)?;
+            pair.assert_equal()?;
+        }
+        let rows: i64 =
+            pair.shadow_client()?.query_one("SELECT count(*) FROM public.no_columns", &[])?.get(0);
+        ensure!(rows == 4, "{rows} rows without columns");
+        Ok(())
+    });
+}
+
+/// A restart gives a sequence new storage, which nobody sees before its commit.
+#[test]
+fn sequences_restarted_in_a_transaction_are_followed() {
+    scenario("sequences_restarted", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "CREATE TABLE t(id serial PRIMARY KEY); CREATE SEQUENCE alone; CREATE SEQUENCE kept;
+             INSERT INTO t SELECT nextval('t_id_seq') FROM generate_series(1, 500); SELECT nextval('kept'), nextval('alone')",
+        )?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        for step in [
+            "BEGIN; TRUNCATE t RESTART IDENTITY; INSERT INTO t DEFAULT VALUES; INSERT INTO t DEFAULT VALUES; COMMIT",
+            "BEGIN; ALTER SEQUENCE alone RESTART WITH 7000; SAVEPOINT s; SELECT nextval('alone'); RELEASE s; COMMIT",
+            "BEGIN; ALTER SEQUENCE kept RESTART WITH 9000; SELECT nextval('kept'); ROLLBACK",
+        ] {
+            pair.sql(step)?;
+            pair.wait_for_shadow(PATIENT)?;
+        }
+        let mut shadow = pair.shadow_client()?;
+        for (sequence, used, bound) in [("t_id_seq", 2, 100), ("alone", 7000, 7100), ("kept", 1, 100)] {
+            let next: i64 =
+                shadow.query_one("SELECT nextval(('public.' || $1::text)::regclass)", &[&sequence])?.get(0);
+            ensure!(used < next && next < bound, "{sequence}: {used} is used, the shadow gives {next}");
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn the_shadow_shows_whole_transactions_only() {
     scenario("whole_transactions", |lab| {

@@ -132,7 +132,34 @@ fn tables(findings: &mut Vec<Finding>, selection: Selection) -> Result<(), Refus
         }
     }
     text_types(findings, &selection)?;
+    named_objects(findings, &selection)?;
     large_objects(findings)
+}
+
+/// Columns whose values name objects of this server: what the shadow does not
+/// have it cannot store. `oid` stands for itself, and roles for all of a cluster.
+fn named_objects(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), Refusal> {
+    const SQL: &str = "
+        SELECT format('%I.%I', n.nspname, c.relname),
+            format('column %I of type %s names objects: a value whose object the shadow does not have stops the job',
+                a.attname, format_type(a.atttypid, NULL)),
+            'Create the objects (roles, say) on the shadow as well, or leave the table out.'
+        FROM pg_catalog.pg_attribute AS a
+        JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+        LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem AND t.typlen = -1
+        WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+            AND coalesce(nullif(t.typbasetype, 0), e.oid, t.oid) = ANY ('{regproc,regprocedure,regoper,regoperator,
+                regclass,regrole,regnamespace,regconfig,regdictionary,regcollation,regtype,aclitem}'
+                ::pg_catalog.regtype[]::pg_catalog.oid[])
+        ORDER BY n.nspname, c.relname, a.attnum
+        LIMIT 100";
+    let oids: Vec<Oid> = selection.tables.iter().map(|table| Oid::from(table.oid)).collect();
+    for (object, finding, remedy) in triples(SQL, &[DatumWithOid::from(oids)])? {
+        findings.push(Finding::new("warning", &object, finding, remedy));
+    }
+    Ok(())
 }
 
 /// Tables whose rows go as text, which is slower, because of a column's type.

@@ -159,7 +159,10 @@ const RELATIONS: &str = "
     SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
         EXISTS (SELECT FROM pg_catalog.pg_index AS i
             WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND i.indisunique AND i.indpred IS NULL
-            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                WHERE a.attrelid = c.oid AND a.attgenerated <> ''
+                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))),
         n.nspname ^@ 'pg_' AND c.relpersistence <> 't' OR n.nspname IN ('information_schema', 'scry_backfill'),
         pg_catalog.has_schema_privilege($1, n.oid, 'USAGE'),
         pg_catalog.has_table_privilege($1, c.oid, 'SELECT'),

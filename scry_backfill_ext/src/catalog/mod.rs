@@ -17,6 +17,8 @@ use scry_wire::catalog::{
 use crate::pg::server;
 
 /// Where each sequence of the database stands: `last_value` and `is_called`, by oid.
+/// As the WAL has it, so ahead of the last value used: the server takes the values
+/// up to there without another record (`log_cnt`, commands/sequence.c).
 pub type SequenceValues = HashMap<u32, (i64, bool)>;
 
 /// Reads where the sequences stand.
@@ -25,9 +27,11 @@ pub type SequenceValues = HashMap<u32, (i64, bool)>;
 /// every sequence until the transaction ends. Any moment after the slot's
 /// creation will do, because the stream brings every later move.
 pub fn sequence_values() -> SequenceValues {
-    const SQL: &str = "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text \
+    const SQL: &str = "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, \
+                              s.seqincrement, s.seqmin, s.seqmax \
                        FROM pg_catalog.pg_class AS c \
                        JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+                       JOIN pg_catalog.pg_sequence AS s ON s.seqrelid OPERATOR(pg_catalog.=) c.oid \
                        WHERE c.relkind OPERATOR(pg_catalog.=) 'S' \
                          AND c.relpersistence OPERATOR(pg_catalog.<>) 't'";
     let read = Spi::connect(|client| -> Result<SequenceValues, SpiError> {
@@ -35,17 +39,22 @@ pub fn sequence_values() -> SequenceValues {
             .select(SQL, None, &[])?
             .map(|row| {
                 let text = |i| row.get::<String>(i).map(Option::unwrap_or_default);
-                Ok((row.get::<Oid>(1)?.map_or(0, Oid::to_u32), text(2)?, text(3)?))
+                let number = |i| row.get::<i64>(i).map(Option::unwrap_or_default);
+                let steps = (number(4)?, number(5)?, number(6)?);
+                Ok((row.get::<Oid>(1)?.map_or(0, Oid::to_u32), text(2)?, text(3)?, steps))
             })
             .collect::<Result<Vec<_>, SpiError>>()?;
         let mut values = HashMap::with_capacity(sequences.len());
-        for (oid, schema, name) in sequences {
+        for (oid, schema, name, (increment, min, max)) in sequences {
             let sequence = quote_qualified_identifier(&schema, &name);
-            let rows =
-                client.select(&format!("SELECT last_value, is_called FROM {sequence}"), Some(1), &[])?;
+            let sql = format!("SELECT last_value, log_cnt, is_called FROM {sequence}");
+            let rows = client.select(&sql, Some(1), &[])?;
             let row = rows.first();
-            if let (Some(last_value), Some(is_called)) = (row.get::<i64>(1)?, row.get::<bool>(2)?) {
-                values.insert(oid, (last_value, is_called));
+            if let (Some(last_value), Some(logged), Some(is_called)) =
+                (row.get::<i64>(1)?, row.get::<i64>(2)?, row.get::<bool>(3)?)
+            {
+                let ahead = last_value.saturating_add(logged.saturating_mul(increment));
+                values.insert(oid, (ahead.max(min).min(max), is_called));
             }
         }
         Ok(values)

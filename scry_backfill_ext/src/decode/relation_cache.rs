@@ -113,8 +113,9 @@ impl RelationCache {
         };
         let (description, encoder) = relation.describe(Toast::Unchanged);
         let announced = self.announced.remove(&description.relid).is_some_and(|last| last == description);
-        let has_identity = description.columns.iter().any(|column| column.key);
         let is_full = description.replica_identity == ReplicaIdentity::Full;
+        // A table without columns has no key column, and can be FULL all the same.
+        let has_identity = is_full || description.columns.iter().any(|column| column.key);
         Cached::Followed(Box::new(Entry {
             description,
             encoder,

@@ -119,19 +119,24 @@ impl RelationRef<'_> {
         unsafe {
             let desc = (*self.relation).rd_att;
             let keys = pg_sys::RelationGetIdentityKeyBitmap(self.relation);
+            let is_key = |a: &pg_sys::FormData_pg_attribute| {
+                let member = i32::from(a.attnum) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+                pg_sys::bms_is_member(member, keys)
+            };
+            // Half a key identifies nothing: a generated column does not travel.
+            let whole = (0..(*desc).natts as usize)
+                .map(|i| &*compat::attribute(desc, i))
+                .all(|a| row::travels(a) || !is_key(a));
             (0..(*desc).natts as usize)
                 .map(|i| &*compat::attribute(desc, i))
                 .filter(|a| row::travels(a))
-                .map(|a| {
-                    let member = i32::from(a.attnum) - pg_sys::FirstLowInvalidHeapAttributeNumber;
-                    Column {
-                        attnum: a.attnum,
-                        key: full || pg_sys::bms_is_member(member, keys),
-                        identity_always: a.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,
-                        type_oid: a.atttypid.to_u32(),
-                        type_mod: a.atttypmod,
-                        name: name_of(&a.attname),
-                    }
+                .map(|a| Column {
+                    attnum: a.attnum,
+                    key: full || (whole && is_key(a)),
+                    identity_always: a.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,
+                    type_oid: a.atttypid.to_u32(),
+                    type_mod: a.atttypmod,
+                    name: name_of(&a.attname),
                 })
                 .collect()
         }
