@@ -33,14 +33,26 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Log {
     changes: Vec<(u32, Change)>,
     bytes: usize,
+    /// Bytes of the batches that the changes keep alive, and the last of them.
+    held: usize,
+    batch: (usize, usize),
 }
 
 impl Log {
+    /// The next change is a slice of this batch.
+    pub(super) fn hold(&mut self, batch: &Bytes) {
+        let this = (batch.as_ptr().addr(), batch.len());
+        if this != self.batch {
+            self.batch = this;
+            self.held += batch.len();
+        }
+    }
+
     /// Appends a change; true when the log is full.
     pub(super) fn push(&mut self, relid: u32, change: Change, size: usize) -> bool {
         self.changes.push((relid, change));
         self.bytes += size;
-        self.changes.len() >= LOG_ROWS_MAX || self.bytes >= LOG_BYTES_MAX
+        self.changes.len() >= LOG_ROWS_MAX || self.bytes >= LOG_BYTES_MAX || self.held >= LOG_HELD_MAX
     }
 }
 
@@ -318,6 +330,8 @@ fn unchanged(row: &[u8]) -> Result<Vec<bool>> {
 /// transaction: a little above a batch, so that batches are written whole.
 const LOG_ROWS_MAX: usize = 24_000;
 const LOG_BYTES_MAX: usize = 8 << 20;
+/// Changes may be small parts of large batches.
+const LOG_HELD_MAX: usize = 32 << 20;
 /// Fewer changes are written in order: a savepoint costs a round trip.
 const FOLD_MIN: usize = 48;
 /// Fewer rows of a table go by statements of their own.

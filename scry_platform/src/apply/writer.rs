@@ -180,7 +180,10 @@ impl Writer {
         }
         // A slice keeps the whole batch alive: not a large one for a small row.
         let change = match batch.len() <= KEY_BATCH_MAX {
-            true => change(&|part| batch.slice_ref(part)),
+            true => {
+                self.log.hold(batch);
+                change(&|part| batch.slice_ref(part))
+            }
             false => change(&|part| Bytes::copy_from_slice(part)),
         };
         if self.log.push(relid, change, size) { self.write_log().await } else { Ok(()) }
