@@ -3,6 +3,7 @@
 mod copy;
 mod faults;
 mod follow;
+mod history;
 mod hostile;
 mod in_server;
 mod jobs;
