@@ -98,7 +98,10 @@ fn survives(lab: &Lab, fault: Fault, phase: Phase) -> Result<()> {
 
 fn throttle(pair: &mut Pair, rows_per_second: u32) -> Result<()> {
     pair.source.add_conf(&[format!("scry_backfill.max_rows_per_second = {rows_per_second}")])?;
-    pair.source.reload()
+    pair.source.reload()?;
+    // The launcher hears of it by a signal, and tells the sender.
+    std::thread::sleep(Duration::from_millis(500));
+    Ok(())
 }
 
 /// Waits until rows are on their way and more are to come.
