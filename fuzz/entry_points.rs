@@ -141,6 +141,9 @@ fn write_change(w: &mut ChangeWriter<'_>, change: &Change<'_>) {
         Change::Begin(begin) => return w.begin(*begin),
         Change::Truncate { flags, relids } => return w.truncate(*flags, relids),
         Change::Sequence(sequence) => return w.sequence(sequence),
+        Change::Schema { hold, document } => {
+            return w.schema(hold, document).expect("what was read is below the bound");
+        }
         Change::Commit(commit) => return w.commit(*commit),
         Change::Keepalive(end_lsn) => return w.keepalive(*end_lsn),
         Change::Insert { relid, new } => (w.insert(*relid), [*new, &[]]),

@@ -322,6 +322,12 @@ fn change_truncate() {
 }
 
 #[test]
+fn change_schema() {
+    let change = Change::Schema { hold: vec![16_385, 16_390], document: b"{}" };
+    change_both_ways("change_schema", &change, |w| w.schema(&[16_385, 16_390], b"{}").unwrap());
+}
+
+#[test]
 fn change_sequence() {
     let sequence = Sequence {
         relid: 16400,

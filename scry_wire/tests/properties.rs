@@ -195,6 +195,7 @@ enum Owned {
     Delete(u32, bool, Vec<u8>),
     Truncate(u8, Vec<u32>),
     Sequence(Sequence),
+    Schema(Vec<u32>, Vec<u8>),
     Commit(Commit),
     Keepalive(Lsn),
 }
@@ -223,6 +224,8 @@ fn owned_change() -> impl Strategy<Value = Owned> {
                 name
             })
         ),
+        (vec(any::<u32>(), 0..4), vec(any::<u8>(), 0..64))
+            .prop_map(|(hold, document)| Owned::Schema(hold, document)),
         (lsn(), lsn()).prop_map(|(commit_lsn, end_lsn)| Owned::Commit(Commit { commit_lsn, end_lsn })),
         lsn().prop_map(Owned::Keepalive),
     ]
@@ -235,6 +238,7 @@ impl Owned {
             Owned::Begin(begin) => return w.begin(*begin),
             Owned::Truncate(flags, relids) => return w.truncate(*flags, relids),
             Owned::Sequence(sequence) => return w.sequence(sequence),
+            Owned::Schema(hold, document) => return w.schema(hold, document).unwrap(),
             Owned::Commit(commit) => return w.commit(*commit),
             Owned::Keepalive(end_lsn) => return w.keepalive(*end_lsn),
             Owned::Insert(relid, new) => (w.insert(*relid), [new, &[]]),
@@ -267,6 +271,7 @@ impl Owned {
             Owned::Delete(relid, false, old) => Change::Delete { relid: *relid, old: OldTuple::Key(old) },
             Owned::Truncate(flags, relids) => Change::Truncate { flags: *flags, relids: relids.clone() },
             Owned::Sequence(sequence) => Change::Sequence(sequence.clone()),
+            Owned::Schema(hold, document) => Change::Schema { hold: hold.clone(), document },
             Owned::Commit(commit) => Change::Commit(*commit),
             Owned::Keepalive(end_lsn) => Change::Keepalive(*end_lsn),
         }

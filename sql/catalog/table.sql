@@ -33,6 +33,7 @@ SELECT pg_catalog.jsonb_build_object(
         JOIN pg_catalog.pg_class AS p ON p.oid OPERATOR(pg_catalog.=) i.inhparent
         JOIN pg_catalog.pg_namespace AS pn ON pn.oid OPERATOR(pg_catalog.=) p.relnamespace
         WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid), '[]'::pg_catalog.jsonb),
+    'filenode', c.relfilenode::bigint,
     'columns', COALESCE((
         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
             'attnum', a.attnum,
@@ -59,6 +60,7 @@ SELECT pg_catalog.jsonb_build_object(
                 WHERE NOT pg_catalog.starts_with(u.option, 'pg_attver=')), '[]'::pg_catalog.jsonb),
             'local', a.attislocal,
             'inherited', a.attinhcount,
+            'missing', CASE WHEN a.atthasmissing THEN a.attmissingval::pg_catalog.text END,
             'comment', pg_catalog.col_description(c.oid, a.attnum)) ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute AS a
         LEFT JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid

@@ -478,7 +478,7 @@ fn schema_error(error: SchemaError) -> Error {
 }
 
 /// Fields that move without a change of the schema.
-const STATE_FIELDS: &[&str] = &["copy_id", "last_value", "is_called", "populated"];
+const STATE_FIELDS: &[&str] = &["copy_id", "last_value", "is_called", "populated", "filenode", "missing"];
 /// Advisory lock that helpers share while they live.
 const HELPERS_LOCK: i64 = 7_239_850_000_000_000_003;
 const NAMED_MAX: usize = 10;

@@ -222,6 +222,9 @@ impl Worker<'_> {
                 self.open_batch().await?;
                 self.writer.sequence(sequence).await
             }
+            Change::Schema { .. } => {
+                Err(Error::protocol("a schema change in the stream is not understood yet"))
+            }
             Change::Commit(commit) => {
                 if self.order.commit(commit)? == Turn::Apply {
                     self.reached.advance(commit.end_lsn);

@@ -73,7 +73,8 @@ fn strip(value: &mut Value) {
 }
 
 fn is_state(field: &str) -> bool {
-    const STATE: &[&str] = &["oid", "attnum", "last_value", "is_called", "populated", "depends_on"];
+    const STATE: &[&str] =
+        &["oid", "attnum", "last_value", "is_called", "populated", "depends_on", "filenode", "missing"];
     STATE.contains(&field) || field.ends_with("_oid")
 }
 

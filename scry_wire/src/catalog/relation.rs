@@ -39,6 +39,9 @@ pub struct Table {
     /// The partitioned table or the inheritance parents; they need not be in the document.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Parent>,
+    /// `relfilenode`: another one means that the table was rewritten or truncated.
+    #[serde(default)]
+    pub filenode: u32,
     pub columns: Vec<Column>,
 }
 
@@ -97,6 +100,9 @@ pub struct Column {
     /// How many parents have it.
     #[serde(default)]
     pub inherited: i32,
+    /// `attmissingval`, as text of an array of one: the value of rows older than the column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }

@@ -10,6 +10,7 @@
 //! D delete     u32 relid, u8 'k' | 'o', old tuple
 //! T truncate   u8 1 cascade | 2 restart identity, u32 count, u32 relid…
 //! S sequence   u32 relid, i64 last_value, bool is_called, name schema, name
+//! X schema     u32 count, u32 relid…, catalog document to the end
 //! C commit     lsn commit_lsn, lsn end_lsn
 //! K keepalive  lsn end_lsn
 //! ```
@@ -45,6 +46,7 @@ mod tag {
     pub const DELETE: u8 = b'D';
     pub const TRUNCATE: u8 = b'T';
     pub const SEQUENCE: u8 = b'S';
+    pub const SCHEMA: u8 = b'X';
     pub const COMMIT: u8 = b'C';
     pub const KEEPALIVE: u8 = b'K';
 }
@@ -134,6 +136,15 @@ pub enum Change<'a> {
     },
     /// A sequence has moved.
     Sequence(Sequence),
+    /// The schema has changed: what follows belongs to this document. Stands
+    /// inside a transaction, before the first row of the new schema.
+    Schema {
+        /// Tables whose rows on the shadow can't be had from the old ones or
+        /// from the stream: their changes wait until they are copied (again).
+        hold: Vec<u32>,
+        /// The whole catalog document of the job, as in `Catalog` frames.
+        document: &'a [u8],
+    },
     /// A transaction ends.
     Commit(Commit),
     /// Everything before this position has been sent.
@@ -181,6 +192,16 @@ fn read_body<'a>(tag: u8, r: &mut Reader<'a>) -> Result<Change<'a>, Error> {
             schema: r.name("schema")?,
             name: r.name("sequence name")?,
         }),
+        tag::SCHEMA => {
+            let count = r.count(limits::JOB_TABLES_MAX.min(r.remaining() / 4), "tables on hold")?;
+            let hold = (0..count).map(|_| r.u32("relid")).collect::<Result<_, _>>()?;
+            let len = r.remaining();
+            if len > limits::CATALOG_BYTES_MAX {
+                let (got, max) = (len as u64, limits::CATALOG_BYTES_MAX as u64);
+                return Err(Error::TooLarge { what: "catalog document", got, max });
+            }
+            Change::Schema { hold, document: r.bytes(len, "catalog document")? }
+        }
         tag::COMMIT => {
             Change::Commit(Commit { commit_lsn: r.lsn("commit_lsn")?, end_lsn: r.lsn("end_lsn")? })
         }
@@ -320,6 +341,20 @@ impl<'a> ChangeWriter<'a> {
             w.name(&sequence.schema);
             w.name(&sequence.name);
         });
+    }
+
+    /// The schema has changed.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when the message is above [`limits::MESSAGE_BYTES_MAX`].
+    pub fn schema(&mut self, hold: &[u32], document: &[u8]) -> Result<(), Error> {
+        let listed = hold.get(..limits::JOB_TABLES_MAX).unwrap_or(hold);
+        let open = self.open(tag::SCHEMA);
+        let mut w = Writer::new(self.buf);
+        w.u32(u32::try_from(listed.len()).unwrap_or(0));
+        listed.iter().for_each(|relid| w.u32(*relid));
+        self.buf.extend_from_slice(document);
+        self.close(open)
     }
 
     /// A transaction ends.
