@@ -17,7 +17,7 @@ use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX};
 use scry_wire::message::change::{Assembler, Change, ChangeWriter, OldKind, OldTuple};
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
-    Message, Notice, Refuse, Welcome,
+    LateCopy, Message, Notice, Refuse, Welcome,
 };
 use scry_wire::tuple::{self, Field, Fields};
 
@@ -85,6 +85,7 @@ fn control_payload(tag: Tag, payload: &[u8]) {
         Tag::CopyFinish => message::<CopyFinish>(payload),
         Tag::CopyProgress => message::<CopyProgress>(payload),
         Tag::CopyFinished => message::<CopyFinished>(payload),
+        Tag::LateCopy => message::<LateCopy>(payload),
         Tag::Confirm => message::<Confirm>(payload),
         Tag::Catalog | Tag::Rows | Tag::Batch => {}
     }

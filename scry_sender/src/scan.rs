@@ -112,7 +112,13 @@ impl Scanner {
 /// Frames that a worker may send after its hello.
 pub fn require_from_worker(tag: Tag) -> Result<(), Error> {
     match tag {
-        Tag::Batch | Tag::Rows | Tag::ChunkStart | Tag::ChunkEnd | Tag::Catalog | Tag::CopyFinish => Ok(()),
+        Tag::Batch
+        | Tag::Rows
+        | Tag::ChunkStart
+        | Tag::ChunkEnd
+        | Tag::Catalog
+        | Tag::CopyFinish
+        | Tag::LateCopy => Ok(()),
         _ => Err(Error::Unexpected { tag: tag.as_char(), expected: "a frame that a worker sends" }),
     }
 }

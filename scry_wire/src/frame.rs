@@ -54,6 +54,8 @@ pub enum Tag {
     CopyProgress = b'p',
     /// The shadow is complete ([`crate::message::CopyFinished`]).
     CopyFinished = b'f',
+    /// Tables on hold are copied while the stream goes on ([`crate::message::LateCopy`]).
+    LateCopy = b'L',
     /// Changes, one after another ([`crate::message::change`]).
     Batch = b'B',
     /// How far the shadow is ([`crate::message::Confirm`]).
@@ -77,6 +79,7 @@ impl Tag {
             b'F' => Tag::CopyFinish,
             b'p' => Tag::CopyProgress,
             b'f' => Tag::CopyFinished,
+            b'L' => Tag::LateCopy,
             b'B' => Tag::Batch,
             b'A' => Tag::Confirm,
             _ => return Err(Error::Undefined { what: "frame tag", got: byte.into() }),

@@ -26,8 +26,10 @@ pub mod frame;
 pub mod limits;
 mod lsn;
 pub mod message;
+mod seen;
 pub mod tuple;
 pub mod version;
 
 pub use error::Error;
 pub use lsn::Lsn;
+pub use seen::SeenBy;

@@ -18,7 +18,7 @@ use scry_wire::message::change::{
 };
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Column, Confirm, CopiedTable, CopyFinish, CopyFinished,
-    CopyProgress, CopyState, DoneChunk, Format, Hello, LeftOutText, Level, Message, Notice, Refuse,
+    CopyProgress, CopyState, DoneChunk, Format, Hello, LateCopy, LeftOutText, Level, Message, Notice, Refuse,
     RefuseKind, Relation, ReplicaIdentity, Role, Welcome,
 };
 use scry_wire::tuple::{Field, Fields};
@@ -242,6 +242,20 @@ fn copy_finished() {
                 object: "policy p on table public.orders".to_owned(),
                 reason: "role app does not exist".to_owned(),
             }],
+        },
+    );
+}
+
+#[test]
+fn late_copy() {
+    both_ways(
+        "late_copy",
+        &LateCopy {
+            copy_id: 3,
+            from_lsn: Lsn(LSN.0 - 0x100),
+            until_lsn: LSN,
+            snapshot: "10:20:10,14".to_owned(),
+            relids: vec![16390, 16401],
         },
     );
 }

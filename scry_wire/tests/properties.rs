@@ -16,7 +16,7 @@ use scry_wire::message::change::{
 };
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Column, Confirm, CopiedTable, CopyFinish, CopyFinished,
-    CopyProgress, CopyState, DoneChunk, Format, Hello, LeftOutText, Level, Message, Notice, Refuse,
+    CopyProgress, CopyState, DoneChunk, Format, Hello, LateCopy, LeftOutText, Level, Message, Notice, Refuse,
     RefuseKind, Relation, ReplicaIdentity, Role, Welcome,
 };
 use scry_wire::tuple::{self, Field, Fields};
@@ -98,6 +98,18 @@ fn refuse() -> impl Strategy<Value = Refuse> {
 fn notice() -> impl Strategy<Value = Notice> {
     let level = prop_oneof![Just(Level::Info), Just(Level::Warning), Just(Level::Error)];
     (level, text(), text()).prop_map(|(level, message, hint)| Notice { level, message, hint })
+}
+
+fn late_copy() -> impl Strategy<Value = LateCopy> {
+    (any::<u64>(), lsn(), lsn(), text(), vec(any::<u32>(), 0..6)).prop_map(
+        |(copy_id, from_lsn, until_lsn, snapshot, relids)| LateCopy {
+            copy_id,
+            from_lsn,
+            until_lsn,
+            snapshot,
+            relids,
+        },
+    )
 }
 
 fn copied_tables() -> impl Strategy<Value = Vec<CopiedTable>> {
@@ -302,6 +314,7 @@ proptest! {
         tables in copied_tables(),
         (done, total, current) in (any::<u32>(), any::<u32>(), text()),
         left_out in left_out(),
+        late_copy in late_copy(),
         confirm in confirm(),
     ) {
         round_trip(&hello)?;
@@ -315,6 +328,7 @@ proptest! {
         round_trip(&CopyFinish { tables })?;
         round_trip(&CopyProgress { done, total, current })?;
         round_trip(&CopyFinished { left_out })?;
+        round_trip(&late_copy)?;
         round_trip(&confirm)?;
     }
 

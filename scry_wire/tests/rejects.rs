@@ -11,7 +11,7 @@ use scry_wire::limits::{COLUMNS_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, MESSAG
 use scry_wire::message::change::{Assembler, Change};
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
-    Message, Notice, Refuse, Welcome,
+    LateCopy, Message, Notice, Refuse, Welcome,
 };
 use scry_wire::tuple::{self, Fields};
 
@@ -105,7 +105,7 @@ fn rejects_every_truncation_and_bytes_left_over() {
     fn read<M: Message>(payload: &[u8]) -> Result<(), Error> {
         M::from_payload(payload).map(drop)
     }
-    let messages: [(&str, Read); 12] = [
+    let messages: [(&str, Read); 13] = [
         ("hello", read::<Hello>),
         ("welcome", read::<Welcome>),
         ("refuse", read::<Refuse>),
@@ -117,6 +117,7 @@ fn rejects_every_truncation_and_bytes_left_over() {
         ("copy_finish", read::<CopyFinish>),
         ("copy_progress", read::<CopyProgress>),
         ("copy_finished", read::<CopyFinished>),
+        ("late_copy", read::<LateCopy>),
         ("confirm", read::<Confirm>),
     ];
     for (name, read) in messages {
@@ -192,6 +193,7 @@ fn rejects_counts_above_their_bounds() {
     too_large(CopyFinish::from_payload(&all), "tables");
     too_large(CatalogApplied::from_payload(&[&[0; 4], &all[..]].concat()), "chunks");
     too_large(CopyFinished::from_payload(&all), "objects left out");
+    too_large(LateCopy::from_payload(&[&[0; 28], &all[..]].concat()), "late tables");
     let mut relation = payload("chunk_start");
     relation[42..46].copy_from_slice(&all);
     too_large(ChunkStart::from_payload(&relation), "columns");

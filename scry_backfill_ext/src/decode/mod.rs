@@ -2,5 +2,4 @@
 
 pub mod output;
 pub mod relation_cache;
-pub mod seen;
 pub mod sequence;

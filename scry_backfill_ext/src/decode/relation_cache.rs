@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use scry_wire::SeenBy;
 use scry_wire::message::{Relation, ReplicaIdentity};
 
-use super::seen::SeenBy;
 use crate::pg::invalidation;
 use crate::pg::relation::RelationRef;
 use crate::pg::row::{RowEncoder, Toast};

@@ -6,6 +6,7 @@
 //!
 //! lead:    Catalog… ─────────────────►  CatalogApplied
 //!          CopyFinish ───────────────►  CopyProgress… CopyFinished
+//!          LateCopy ─────────────────►  CatalogApplied
 //! copy:    ChunkStart Rows… ChunkEnd ►  ChunkDone
 //! stream:  Batch… ───────────────────►  Confirm…
 //! ```
@@ -15,6 +16,7 @@ mod chunk;
 mod confirm;
 mod copy;
 mod hello;
+mod late_copy;
 mod notice;
 mod refuse;
 mod relation;
@@ -24,6 +26,7 @@ pub use chunk::{ChunkDone, ChunkEnd, ChunkStart};
 pub use confirm::Confirm;
 pub use copy::{CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, DoneChunk, LeftOutText};
 pub use hello::{Hello, Role};
+pub use late_copy::LateCopy;
 pub use notice::{Level, Notice};
 pub use refuse::{Refuse, RefuseKind};
 pub use relation::{Column, Format, Relation, ReplicaIdentity};

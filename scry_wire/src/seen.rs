@@ -18,6 +18,7 @@ pub struct SeenBy {
 impl SeenBy {
     /// Whether the snapshot saw the top-level transaction `xid`, which is
     /// known to have committed.
+    #[must_use]
     pub fn saw(&self, xid: u64) -> bool {
         xid < self.xmin || (xid < self.xmax && self.running.binary_search(&xid).is_err())
     }
@@ -46,6 +47,7 @@ impl FromStr for SeenBy {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is the finding")]
 mod tests {
     use super::*;
 
