@@ -17,6 +17,10 @@ pub const TRANSACTIONS_APPLIED: &str = "scry_platform_transactions_applied_total
 pub const SHADOW_COMMITS: &str = "scry_platform_shadow_commits_total";
 /// Times that sets failed and their changes were written in order.
 pub const SET_FALLBACKS: &str = "scry_platform_set_fallbacks_total";
+/// Tables whose rows are not the source's yet, because a copy of them is due.
+pub const TABLES_HELD: &str = "scry_platform_tables_held";
+/// Bytes of changes that were kept for tables on hold.
+pub const CHANGES_KEPT: &str = "scry_platform_kept_bytes_total";
 /// The applied position, as a number.
 pub const APPLIED_LSN: &str = "scry_platform_applied_lsn";
 /// Rows loaded by copies.
@@ -47,6 +51,8 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         SET_FALLBACKS,
         "Times that sets failed and their changes were written in order"
     );
+    metrics::describe_gauge!(TABLES_HELD, "Tables on hold: emptied, and being copied again");
+    metrics::describe_counter!(CHANGES_KEPT, "Bytes of changes that were kept for tables on hold");
     metrics::describe_gauge!(APPLIED_LSN, "The applied position of the source's WAL, as a number");
     metrics::describe_counter!(ROWS_COPIED, "Rows loaded by copies");
     metrics::describe_counter!(CHUNKS_COPIED, "Chunks loaded by copies");

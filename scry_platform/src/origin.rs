@@ -168,7 +168,8 @@ pub async fn forget_history(client: &impl GenericClient) -> Result<()> {
         .batch_execute(
             "UPDATE scry_shadow.origin SET generation = 0, copy_id = 0, copy_state = 'none', \
              applied_lsn = '0/0', copied_at = NULL; \
-             TRUNCATE scry_shadow.chunk, scry_shadow.left_out, scry_shadow.conflict",
+             TRUNCATE scry_shadow.chunk, scry_shadow.left_out, scry_shadow.conflict, \
+             scry_shadow.hold, scry_shadow.kept",
         )
         .await
         .map_err(Error::sql("forget the shadow's old history"))
@@ -318,4 +319,7 @@ const BIND: &str = "INSERT INTO scry_shadow.origin (system_identifier, timeline,
     job, shadow_id, encoding, server_version_num) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// The numbered files of `sql/shadow`, in order.
-const MIGRATIONS: &[(i32, &str)] = &[(1, include_str!("../../sql/shadow/001_origin.sql"))];
+const MIGRATIONS: &[(i32, &str)] = &[
+    (1, include_str!("../../sql/shadow/001_origin.sql")),
+    (2, include_str!("../../sql/shadow/002_hold.sql")),
+];

@@ -5,6 +5,7 @@
 //! holds a value of a row, a key or a password.
 
 use crate::accept::{App, accept_stream};
+use crate::apply::hold;
 use crate::origin;
 use crate::shadow::{Purpose, Shadow};
 use axum::extract::{Request, State};
@@ -73,6 +74,8 @@ struct ShadowView {
     last_applied_at: Option<f64>,
     rows_applied: u64,
     tables: Vec<TableView>,
+    /// Tables whose rows are not the source's yet.
+    held: Vec<HeldView>,
     left_out: Vec<LeftOutView>,
     conflicts: Vec<ConflictView>,
     last_error: Option<ErrorView>,
@@ -95,6 +98,17 @@ struct TableView {
     chunks: u32,
     chunks_done: u32,
     rows: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct HeldView {
+    relid: u32,
+    state: &'static str,
+    copy_id: u64,
+    /// The stream must have reached this.
+    until_lsn: Option<String>,
+    /// Why the last round came to nothing.
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -160,6 +174,7 @@ fn from_memory(shadow: &Shadow) -> ShadowView {
         last_applied_at: last.applied_at.map(seconds),
         last_error: last.error.map(|(message, at)| ErrorView { message, at: seconds(at) }),
         tables: Vec::new(),
+        held: Vec::new(),
         left_out: Vec::new(),
         conflicts: Vec::new(),
     }
@@ -175,6 +190,17 @@ async fn from_shadow(shadow: &Shadow, view: &mut ShadowView) -> crate::Result<()
             chunks: table.copied.chunks,
             chunks_done: table.chunks_done,
             rows: table.copied.rows,
+        })
+        .collect();
+    view.held = hold::all(&*session)
+        .await?
+        .into_iter()
+        .map(|held| HeldView {
+            relid: held.relid,
+            state: held.state.as_str(),
+            copy_id: held.copy_id,
+            until_lsn: held.until.is_valid().then(|| held.until.to_string()),
+            why: held.why,
         })
         .collect();
     let left_out = origin::left_out(&*session).await?;

@@ -36,7 +36,8 @@ pub async fn serve(
     let origin = shadow.refresh(&session).await?;
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
-    if state != CopyState::Copying {
+    // A complete shadow takes chunks of tables on hold; each chunk is asked below.
+    if state == CopyState::None {
         return Err(Error::Busy("no copy of this generation is under way on the shadow".to_owned()));
     }
     while let Some(frame) = reader.next().await? {
@@ -83,20 +84,36 @@ async fn load(
     Ok(ChunkDone { relid: start.relation.relid, chunk: start.chunk, rows, repeated: false })
 }
 
-/// The chunk must be of the copy that is under way. The row is locked against
-/// a leader that would begin another one meanwhile.
+/// The chunk must be of the copy that is under way: the first one, or that of
+/// its table on hold. The row is locked against whoever would begin another
+/// one meanwhile.
 async fn check_copy(session: &Session, hello: &Hello, start: &ChunkStart) -> Result<()> {
     let sql = "SELECT generation, copy_id, copy_state FROM scry_shadow.origin FOR SHARE";
     let row = session.query_opt(sql, &[]).await.map_err(Error::sql("read scry_shadow.origin"))?;
-    let fits = row.is_some_and(|row| {
-        row.get::<_, i64>("generation").cast_unsigned() == hello.generation
-            && row.get::<_, i64>("copy_id").cast_unsigned() == start.copy_id
-            && row.get::<_, &str>("copy_state") == "copying"
-    });
+    let Some(row) = row.filter(|r| r.get::<_, i64>("generation").cast_unsigned() == hello.generation) else {
+        return Err(not_under_way(start));
+    };
+    let copy_id = row.get::<_, i64>("copy_id").cast_unsigned();
+    let fits = match row.get("copy_state") {
+        "copying" => copy_id == start.copy_id,
+        "copied" => is_late(session, start).await?,
+        _ => false,
+    };
     if fits {
         return Ok(());
     }
-    Err(Error::Busy(format!("the copy with id {} is not the one under way on the shadow", start.copy_id)))
+    Err(not_under_way(start))
+}
+
+async fn is_late(session: &Session, start: &ChunkStart) -> Result<bool> {
+    let sql = "SELECT FROM scry_shadow.hold WHERE relid = $1 AND copy_id = $2 \
+               AND state IN ('copying', 'copied') FOR SHARE";
+    let row = session.query_opt(sql, &[&start.relation.relid, &start.copy_id.cast_signed()]).await;
+    row.map(|row| row.is_some()).map_err(Error::sql("read scry_shadow.hold"))
+}
+
+fn not_under_way(start: &ChunkStart) -> Error {
+    Error::Busy(format!("the copy with id {} is not the one under way on the shadow", start.copy_id))
 }
 
 /// Claims the chunk's line; false when the chunk is there already.

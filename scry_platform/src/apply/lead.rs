@@ -4,6 +4,7 @@
 //! Catalog… ─► same history? ─► keep whole tables, empty the others ─┐
 //!                └─ no ─► drop everything ─► make the schema ───────┴► CatalogApplied
 //! CopyFinish ─► counts agree with the ledger? ─► post-data ─► 'copied' ─► CopyFinished
+//! LateCopy ─► hold::late, while the stream goes on
 //! ```
 //!
 //! Invariants: nothing of an old history is seen as part of a new one (the
@@ -11,6 +12,7 @@
 //! no snapshot worker and no stream of another generation is at work; the copy
 //! is called complete only after everything before it is durable.
 
+use super::hold::late;
 use super::schema::{self, Progress, SchemaError, quote};
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::origin;
@@ -20,8 +22,8 @@ use scry_wire::catalog::{Catalog, Class, Entry};
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::limits;
 use scry_wire::message::{
-    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LeftOutText,
-    Message,
+    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LateCopy,
+    LeftOutText, Message,
 };
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -44,6 +46,7 @@ pub async fn serve(
     let origin = shadow.refresh(&session).await?;
     sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
     let mut document: Option<Vec<u8>> = None;
+    let mut round: Option<late::Round> = None;
     while let Some(frame) = reader.next().await? {
         match frame.tag() {
             Tag::Catalog => {
@@ -55,9 +58,18 @@ pub async fn serve(
             }
             Tag::CopyFinish => {
                 let finish = CopyFinish::from_frame(&frame)?;
-                finish_copy(shadow, hello, &session, &finish, sender).await?;
+                match &round {
+                    Some(round) => late::finish(shadow, &session, round, &finish, sender).await?,
+                    None => finish_copy(shadow, hello, &session, &finish, sender).await?,
+                }
             }
-            _ => return Err(unexpected(&frame, "catalog or copy finish")),
+            Tag::LateCopy => {
+                let message = LateCopy::from_frame(&frame)?;
+                let (begun, receipt) = late::begin(shadow, hello, &session, &message).await?;
+                round = Some(begun);
+                sender.send(&receipt).await?;
+            }
+            _ => return Err(unexpected(&frame, "catalog, late copy or copy finish")),
         }
     }
     session.close().await;
@@ -275,12 +287,16 @@ async fn finish_copy(
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the end of the copy"))?;
     shadow.refresh(session).await?;
     tracing::info!(shadow = %shadow.database, generation = hello.generation, "copy complete");
-    tokio::spawn(analyze(shadow.clone(), catalog));
+    tokio::spawn(analyze(shadow.clone(), table_names(&catalog).into_values().collect()));
     sender.send(&CopyFinished { left_out }).await
 }
 
 /// Every announced table must be whole in the ledger, and none else in it.
-fn check_counts(ledger: &[origin::LedgerTable], sent: &[CopiedTable], catalog: &Catalog) -> Result<()> {
+pub(super) fn check_counts(
+    ledger: &[origin::LedgerTable],
+    sent: &[CopiedTable],
+    catalog: &Catalog,
+) -> Result<()> {
     let mut held: HashMap<u32, &origin::LedgerTable> = ledger.iter().map(|t| (t.copied.relid, t)).collect();
     let names = table_names(catalog);
     let name = |relid: u32| names.get(&relid).cloned().unwrap_or_else(|| format!("relation {relid}"));
@@ -386,28 +402,33 @@ fn to_message(progress: &Progress) -> CopyProgress {
 
 /// Statistics help the shadow's users; nothing depends on them, and the stream
 /// does not wait for them.
-async fn analyze(shadow: Arc<Shadow>, catalog: Arc<Catalog>) {
+pub(super) async fn analyze(shadow: Arc<Shadow>, tables: Vec<String>) {
     let Ok(session) = shadow.owner.open(Purpose::Own).await else { return };
-    for name in table_names(&catalog).values() {
+    for name in tables {
         if let Err(error) = session.batch_execute(&format!("ANALYZE {name}")).await {
             tracing::debug!(table = %name, error = %crate::error_text(&error), "could not analyze");
         }
     }
 }
 
-async fn stored_catalog(session: &Session) -> Result<Option<Catalog>> {
+pub(super) async fn stored_catalog(session: &Session) -> Result<Option<Catalog>> {
     let Some(document) = origin::catalog(&**session).await? else { return Ok(None) };
     let bad = |e| Error::protocol(format!("the stored catalog document cannot be read: {e}"));
     serde_json::from_slice(&document).map(Some).map_err(bad)
 }
 
-/// Whether two documents make the same schema out of the same objects: all but
-/// what moves while a database lives.
-fn is_same_schema(a: &Catalog, b: &Catalog) -> bool {
+/// Whether the two are the same table: all but what moves while it lives.
+pub(super) fn is_same_table(a: &Entry, b: &Entry) -> bool {
     lasting(a) == lasting(b)
 }
 
-fn lasting(catalog: &Catalog) -> serde_json::Value {
+/// Whether two documents make the same schema out of the same objects: all but
+/// what moves while a database lives.
+pub(super) fn is_same_schema(a: &Catalog, b: &Catalog) -> bool {
+    lasting(a) == lasting(b)
+}
+
+fn lasting(catalog: &impl serde::Serialize) -> serde_json::Value {
     let mut value = serde_json::to_value(catalog).unwrap_or_default();
     forget_state(&mut value);
     value
@@ -440,7 +461,7 @@ fn check_names(catalog: &Catalog) -> Result<()> {
 }
 
 /// Tables of the document by oid, as SQL.
-fn table_names(catalog: &Catalog) -> HashMap<u32, String> {
+pub(super) fn table_names(catalog: &Catalog) -> HashMap<u32, String> {
     let tables = catalog.objects.iter().filter(|object| object.class == Class::Relation);
     tables
         .filter_map(|object| match &object.entry {

@@ -6,6 +6,7 @@
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
 //! copy:   chunk ─► copy ─► COPY + ledger line
+//! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
 //! ```
 //!
 //! `order`, `fold` and `copy_rows` are pure; the others speak SQL through a
@@ -14,6 +15,7 @@
 pub mod copy;
 pub mod copy_rows;
 pub mod fold;
+pub mod hold;
 pub mod lead;
 pub mod order;
 pub mod pipeline;

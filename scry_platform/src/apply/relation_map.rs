@@ -73,6 +73,12 @@ impl RelationMap {
         Ok(())
     }
 
+    /// The relation as the stream has described it last.
+    #[must_use]
+    pub fn relation(&self, relid: u32) -> Option<&Relation> {
+        self.known.get(&relid)
+    }
+
     /// Whether the relation's twin has been looked up.
     #[must_use]
     pub fn is_ready(&self, relid: u32) -> bool {

@@ -13,6 +13,7 @@
 //!
 //! The queue between reader and apply is where a journal fits.
 
+use super::hold::{HeldTable, Hold, Holds, drain};
 use super::order::{Order, Turn};
 use super::relation_map::RelationMap;
 use super::writer::Writer;
@@ -22,13 +23,14 @@ use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result, metrics};
 use bytes::Bytes;
 use scry_wire::Lsn;
+use scry_wire::catalog::{Catalog, Class};
 use scry_wire::codec::Reader;
 use scry_wire::frame::{Frame, Tag};
-use scry_wire::message::change::{Assembler, Change};
+use scry_wire::message::change::{Assembler, Change, ChangeWriter};
 use scry_wire::message::{Confirm, CopyState, Hello};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// A stream worker's connection.
@@ -46,6 +48,8 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
     let Some(origin) = origin.filter(|o| is_copied(Some(o), hello)) else {
         return Err(another_history());
     };
+    let hold_news = shadow.watch_holds();
+    let holds = Holds::load(&session).await?;
     let mut worker = Worker {
         shadow,
         hello,
@@ -57,6 +61,10 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         reached: origin.applied_lsn,
         batch: Batch::default(),
         position_written: Instant::now(),
+        holds,
+        hold_news,
+        xid: 0,
+        commit_lsn: Lsn::INVALID,
     };
     let mut watch = shadow.watch();
     let result = tokio::select! {
@@ -98,6 +106,8 @@ struct Batch {
     rows: u64,
     bytes: usize,
     transactions: u64,
+    /// To be committed at the end of this source transaction.
+    is_urgent: bool,
 }
 
 struct Worker<'a> {
@@ -113,6 +123,12 @@ struct Worker<'a> {
     reached: Lsn,
     batch: Batch,
     position_written: Instant,
+    holds: Holds,
+    /// Moves when a late copy has come further.
+    hold_news: watch::Receiver<u64>,
+    /// The open source transaction.
+    xid: u64,
+    commit_lsn: Lsn,
 }
 
 impl Worker<'_> {
@@ -144,14 +160,29 @@ impl Worker<'_> {
     /// The next frame, or `None` when it is time to write the position, or at
     /// the end of the input.
     async fn wait(&mut self, input: &mut Input) -> Result<Option<Result<Frame>>> {
-        if self.reached > self.applied && !self.order.in_transaction() {
-            let due = self.position_written + POSITION_PAUSE;
-            return match tokio::time::timeout_at(due.into(), input.queue.recv()).await {
-                Ok(frame) => Ok(frame),
-                Err(_) => self.settle().await.map(|()| None),
-            };
+        self.tend_holds().await?;
+        let due = (self.reached > self.applied && !self.order.in_transaction())
+            .then(|| tokio::time::Instant::from(self.position_written + POSITION_PAUSE));
+        let paused = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            frame = input.queue.recv() => Ok(frame),
+            () = paused => self.settle().await.map(|()| None),
+            changed = self.hold_news.changed() => {
+                changed.map_err(|_| Error::Stopping)?;
+                self.hold_news.mark_changed();
+                match self.order.in_transaction() {
+                    // Looked at when it ends.
+                    true => Ok(input.queue.recv().await),
+                    false => Ok(None),
+                }
+            }
         }
-        Ok(input.queue.recv().await)
     }
 
     /// The input is idle: what is whole becomes durable. A position alone not
@@ -179,16 +210,28 @@ impl Worker<'_> {
         self.batch.bytes += bytes.len();
         let mut reader = Reader::new(&bytes);
         while reader.remaining() > 0 {
+            let rest = reader.rest();
             let change = Change::read(&mut reader)?;
-            self.change(&bytes, change).await?;
+            let whole = rest.get(..rest.len() - reader.remaining()).unwrap_or_default();
+            self.change(&bytes, whole, change).await?;
         }
         Ok(())
     }
 
-    async fn change(&mut self, bytes: &Bytes, change: Change<'_>) -> Result<()> {
+    /// Applies a change; `whole` are its bytes, head and all.
+    async fn change(&mut self, bytes: &Bytes, whole: &[u8], change: Change<'_>) -> Result<()> {
         match change {
+            Change::Insert { relid, .. } | Change::Update { relid, .. } | Change::Delete { relid, .. }
+                if self.holds.contains(relid) =>
+            {
+                if self.row()? == Turn::Skip {
+                    return Ok(());
+                }
+                self.keep(relid, whole).await
+            }
             Change::Relation(relation) => self.writer.describe(relation).await,
             Change::Begin(begin) => {
+                (self.xid, self.commit_lsn) = (begin.xid, begin.commit_lsn);
                 if self.order.begin(begin)? == Turn::Apply {
                     self.open_batch().await?;
                 }
@@ -212,18 +255,21 @@ impl Worker<'_> {
                 }
                 self.writer.delete(bytes, relid, old).await
             }
-            Change::Truncate { relids, .. } => {
+            Change::Truncate { flags, relids } => {
                 if self.row()? == Turn::Skip {
                     return Ok(());
                 }
-                self.writer.truncate(&relids).await
+                self.truncate(flags, relids).await
             }
             Change::Sequence(sequence) => {
                 self.open_batch().await?;
                 self.writer.sequence(sequence).await
             }
-            Change::Schema { .. } => {
-                Err(Error::protocol("a schema change in the stream is not understood yet"))
+            Change::Schema { hold, document } => {
+                if self.row()? == Turn::Skip {
+                    return Ok(());
+                }
+                self.schema(&hold, document).await
             }
             Change::Commit(commit) => {
                 if self.order.commit(commit)? == Turn::Apply {
@@ -239,6 +285,126 @@ impl Worker<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Keeps a change of a table on hold.
+    async fn keep(&mut self, relid: u32, whole: &[u8]) -> Result<()> {
+        let mut parts = whole.chunks(KEPT_PART).peekable();
+        while let Some(part) = parts.next() {
+            let relation = self.writer.relation(relid).ok_or_else(|| {
+                Error::protocol(format!("relation {relid} is changed before it is described"))
+            })?;
+            if self.holds.kept.keep(self.xid, relation, part, parts.peek().is_none()) {
+                self.write_kept().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_kept(&mut self) -> Result<()> {
+        let Some(columns) = self.holds.kept.take() else { return Ok(()) };
+        let label = self.shadow.database.clone();
+        ::metrics::counter!(metrics::CHANGES_KEPT, "shadow" => label).increment(columns.bytes as u64);
+        self.writer.keep(columns).await
+    }
+
+    /// Empties tables; for those on hold this is a change like any other.
+    async fn truncate(&mut self, flags: u8, mut relids: Vec<u32>) -> Result<()> {
+        let held: Vec<u32> = relids.extract_if(.., |relid| self.holds.contains(*relid)).collect();
+        for relid in held {
+            let mut whole = Vec::new();
+            ChangeWriter::new(&mut whole).truncate(flags, &[relid]);
+            self.keep(relid, &whole).await?;
+        }
+        self.writer.truncate(&relids).await
+    }
+
+    /// Another catalog document is in force, and tables go on hold with it.
+    async fn schema(&mut self, hold: &[u32], document: &[u8]) -> Result<()> {
+        let bad = |e| Error::protocol(format!("the catalog document in the stream cannot be read: {e}"));
+        let catalog: Catalog = serde_json::from_slice(document).map_err(bad)?;
+        self.write_kept().await?;
+        self.writer.flush().await?;
+        let before = super::lead::stored_catalog(self.writer.session())
+            .await?
+            .ok_or_else(|| Error::protocol("the schema changes, but there is no catalog"))?;
+        if !super::lead::is_same_schema(&before, &catalog) {
+            return Err(Error::protocol("a schema change in the stream is not understood yet"));
+        }
+        self.hold(hold, &before, &catalog).await?;
+        crate::origin::store_catalog(&**self.writer.session(), Some(document)).await?;
+        self.batch.is_urgent = true;
+        Ok(())
+    }
+
+    /// Puts tables on hold, by the document that is in force from here on. One
+    /// that is on hold already and has another shape now begins anew; one that
+    /// is gone is no longer held.
+    async fn hold(&mut self, wanted: &[u32], before: &Catalog, after: &Catalog) -> Result<()> {
+        let entry = |catalog: &Catalog, relid: u32| {
+            let found = catalog.objects.iter().find(|o| o.class == Class::Relation && o.oid == relid);
+            found.map(|object| object.entry.clone())
+        };
+        let mut wanted = wanted.to_vec();
+        let mut gone = Vec::new();
+        for relid in self.holds.relids() {
+            match (entry(before, relid), entry(after, relid)) {
+                (_, None) => gone.push(relid),
+                (Some(old), Some(new)) if super::lead::is_same_table(&old, &new) => {}
+                _ => wanted.push(relid),
+            }
+        }
+        if self.holds.is_copying(&wanted) || self.holds.is_copying(&gone) {
+            // Their transactions hold locks on the tables.
+            drop(self.shadow.copies.clear().await?);
+        }
+        self.holds.forget(self.writer.session(), &gone).await?;
+        let tables = HeldTable::find(after, &wanted);
+        self.holds.begin(self.writer.session(), &tables, self.commit_lsn).await?;
+        tracing::info!(shadow = %self.shadow.database, tables = tables.len(), "tables put on hold");
+        Ok(())
+    }
+
+    /// Looks how far late copies are, and ends the holds that can end.
+    async fn tend_holds(&mut self) -> Result<()> {
+        if self.order.in_transaction() || self.batch.since.is_some() {
+            return Ok(());
+        }
+        if self.hold_news.has_changed().unwrap_or(false) {
+            self.hold_news.mark_unchanged();
+            self.holds.reload(self.writer.session()).await?;
+        }
+        while let Some(hold) = self.holds.due(self.applied) {
+            let (generation, position) = (self.hello.generation, self.applied);
+            match drain::drain(&mut self.writer, &mut self.holds, &hold, generation, position).await {
+                Ok(rows) => {
+                    tracing::info!(shadow = %self.shadow.database, relid = hold.relid, rows, "late copy complete");
+                }
+                Err(error) => self.give_back(&hold, error).await?,
+            }
+            self.shadow.holds_changed();
+            self.count_holds();
+        }
+        Ok(())
+    }
+
+    /// What was kept cannot be applied: the table is copied again. An error of
+    /// the shadow itself, which another copy would not mend, is the stream's.
+    async fn give_back(&mut self, hold: &Hold, error: Error) -> Result<()> {
+        if self.writer.session().is_closed() {
+            return Err(error);
+        }
+        self.writer.roll_back().await;
+        self.writer.take_conflict();
+        tracing::warn!(shadow = %self.shadow.database, relid = hold.relid, %error, "kept changes cannot be applied");
+        drain::give_back(self.writer.session(), hold, &error.to_string()).await?;
+        self.holds.reload(self.writer.session()).await
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn count_holds(&self) {
+        let label = self.shadow.database.clone();
+        ::metrics::gauge!(metrics::TABLES_HELD, "shadow" => label).set(self.holds.len() as f64);
     }
 
     /// Counts a row change and says what to do with it.
@@ -258,8 +424,8 @@ impl Worker<'_> {
     }
 
     async fn commit_if_full(&mut self) -> Result<()> {
-        let Batch { since: Some(since), rows, bytes, .. } = self.batch else { return Ok(()) };
-        if rows >= BATCH_ROWS || bytes >= BATCH_BYTES || since.elapsed() >= BATCH_TIME {
+        let Batch { since: Some(since), rows, bytes, is_urgent, .. } = self.batch else { return Ok(()) };
+        if is_urgent || rows >= BATCH_ROWS || bytes >= BATCH_BYTES || since.elapsed() >= BATCH_TIME {
             return self.commit().await;
         }
         Ok(())
@@ -267,6 +433,7 @@ impl Worker<'_> {
 
     async fn commit(&mut self) -> Result<()> {
         let Batch { rows, transactions, .. } = self.batch;
+        self.write_kept().await?;
         self.writer.commit(self.hello.generation, self.applied, self.reached, rows).await?;
         self.batch = Batch::default();
         let moved = self.applied < self.reached;
@@ -287,7 +454,7 @@ impl Worker<'_> {
         if self.writer.is_heavy() {
             self.renew_session().await?;
         }
-        Ok(())
+        if self.holds.is_empty() { Ok(()) } else { self.tend_holds().await }
     }
 
     /// Only what this connection has sent is confirmed to it: what the shadow
@@ -363,5 +530,7 @@ const QUEUE_FRAMES: usize = 8;
 const BATCH_ROWS: u64 = 20_000;
 const BATCH_BYTES: usize = 8 << 20;
 const BATCH_TIME: Duration = Duration::from_millis(25);
+/// A change is kept in parts of this, so that a large one is not held twice.
+const KEPT_PART: usize = 1 << 20;
 /// A position without changes is written at most this often.
 const POSITION_PAUSE: Duration = Duration::from_millis(200);

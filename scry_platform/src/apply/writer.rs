@@ -46,6 +46,7 @@ pub struct Writer {
     pub(super) conflict: Option<ConflictNote>,
     advance: tokio_postgres::Statement,
     setval: tokio_postgres::Statement,
+    kept: Option<tokio_postgres::Statement>,
 }
 
 /// Inserts into one table that wait to be written together.
@@ -84,6 +85,7 @@ impl Writer {
             conflict: None,
             advance,
             setval,
+            kept: None,
         })
     }
 
@@ -114,6 +116,48 @@ impl Writer {
     /// The conflict that ended the transaction, if one did.
     pub fn take_conflict(&mut self) -> Option<ConflictNote> {
         self.conflict.take()
+    }
+
+    /// The session, for statements between changes: after [`flush`](Self::flush).
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The relation as the stream has described it last.
+    #[must_use]
+    pub fn relation(&self, relid: u32) -> Option<&Relation> {
+        self.relations.relation(relid)
+    }
+
+    /// Writes what waits and waits for every answer; the transaction stays open.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.write_log().await?;
+        self.write_run().await?;
+        self.drain().await
+    }
+
+    /// Writes changes of tables on hold into `scry_shadow.kept`.
+    pub async fn keep(&mut self, columns: super::hold::kept::Columns) -> Result<()> {
+        let statement = match &self.kept {
+            Some(statement) => statement.clone(),
+            None => {
+                self.drain().await?;
+                let sql = super::hold::kept::INSERT_KEPT;
+                let cannot = || Error::sql("prepare the statement that keeps changes");
+                let statement = self.session.prepare(sql).await.map_err(cannot())?;
+                self.kept.insert(statement).clone()
+            }
+        };
+        let (session, bytes, rows) = (self.session.clone(), columns.bytes, columns.relids.len());
+        let flight = async move {
+            let c = columns;
+            let params: [&(dyn ToSql + Sync); 6] =
+                [&c.relids, &c.seqs, &c.xids, &c.relations, &c.changes, &c.more];
+            session.execute(&statement, &params).await
+        };
+        let note = Note { relid: 0, operation: "keep changes", rows: Some(rows as u64), key: None };
+        self.send(flight, note, bytes).await
     }
 
     /// Opens a transaction, if none is open.
@@ -588,7 +632,7 @@ const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, 
 /// Whether a foreign key from another table points at one of `$1`, or a
 /// partition of one of them is not among them: a table that was copied later
 /// has the TRUNCATE behind it.
-const TRUNCATE_REACHES: &str = "\
+pub(super) const TRUNCATE_REACHES: &str = "\
     WITH emptied AS (SELECT pg_catalog.array_agg(n::pg_catalog.regclass::pg_catalog.oid) AS oids \
         FROM pg_catalog.unnest($1::text[]) AS n) \
     SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \

@@ -64,6 +64,7 @@ pub struct Shadow {
     /// What the API tells beside the origin.
     pub news: News,
     origin: watch::Sender<Option<Origin>>,
+    holds: watch::Sender<u64>,
 }
 
 /// What happened to a shadow lately.
@@ -119,6 +120,7 @@ impl Shadow {
             copies: Pool::new(COPY_CONNECTIONS_MAX),
             news: News::default(),
             origin: watch::Sender::new(origin),
+            holds: watch::Sender::new(0),
         }
     }
 
@@ -130,6 +132,16 @@ impl Shadow {
     /// Follows the origin.
     pub fn watch(&self) -> watch::Receiver<Option<Origin>> {
         self.origin.subscribe()
+    }
+
+    /// Follows the tables on hold: a number that moves when `scry_shadow.hold` does.
+    pub fn watch_holds(&self) -> watch::Receiver<u64> {
+        self.holds.subscribe()
+    }
+
+    /// `scry_shadow.hold` has changed.
+    pub fn holds_changed(&self) {
+        self.holds.send_modify(|number| *number = number.wrapping_add(1));
     }
 
     /// Reads the origin again through `client` and tells who watches.

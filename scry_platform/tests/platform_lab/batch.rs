@@ -131,6 +131,11 @@ impl Batch {
         self
     }
 
+    pub fn schema(mut self, hold: &[u32], document: &[u8]) -> Self {
+        self.writer().schema(hold, document).unwrap();
+        self
+    }
+
     pub fn truncate(mut self, flags: u8, relids: &[u32]) -> Self {
         self.writer().truncate(flags, relids);
         self

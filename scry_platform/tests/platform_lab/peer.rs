@@ -7,8 +7,8 @@ use h2::{RecvStream, SendStream};
 use scry_wire::Lsn;
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::{
-    CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopiedTable, CopyFinish, CopyFinished, Message,
-    Refuse, Relation, Welcome,
+    CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopiedTable, CopyFinish, CopyFinished,
+    LateCopy, Message, Refuse, Relation, Welcome,
 };
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -171,13 +171,30 @@ impl Peer {
         self.send(&ChunkEnd { rows: rows.len() as u64 }).await;
     }
 
-    pub async fn finish(&mut self, tables: &[(u32, u32, u64)]) -> CopyFinished {
+    /// Begins a late copy of tables: a snapshot taken between two positions.
+    pub async fn late(&mut self, copy_id: u64, from: u64, until: u64, snapshot: &str, relids: &[u32]) {
+        let late = LateCopy {
+            copy_id,
+            from_lsn: Lsn(from),
+            until_lsn: Lsn(until),
+            snapshot: snapshot.to_owned(),
+            relids: relids.to_vec(),
+        };
+        self.send(&late).await;
+    }
+
+    /// Asks for the end of a copy; the answer is the caller's to await.
+    pub async fn send_finish(&mut self, tables: &[(u32, u32, u64)]) {
         let tables = tables.iter().map(|(relid, chunks, rows)| CopiedTable {
             relid: *relid,
             chunks: *chunks,
             rows: *rows,
         });
         self.send(&CopyFinish { tables: tables.collect() }).await;
+    }
+
+    pub async fn finish(&mut self, tables: &[(u32, u32, u64)]) -> CopyFinished {
+        self.send_finish(tables).await;
         self.expect().await
     }
 
