@@ -44,18 +44,22 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     // Whatever is created is ours alone, from its first moment.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    let config = Config::load(&args.config)?;
-    start_log(&config.log)?;
-    for section in Config::unknown_sections(&args.config) {
-        tracing::warn!(section, "section of the configuration file is not for scry_sender");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("could not start the runtime")?;
-    let result = runtime.block_on(serve::run(&args.config, config));
+    let signals = {
+        let _inside = runtime.enter();
+        serve::Signals::watch()?
+    };
+    let config = Config::load(&args.config)?;
+    start_log(&config.log)?;
+    for section in Config::unknown_sections(&args.config) {
+        tracing::warn!(section, "section of the configuration file is not for scry_sender");
+    }
+    let result = runtime.block_on(serve::run(&args.config, config, signals));
     runtime.shutdown_background();
     result
 }

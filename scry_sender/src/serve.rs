@@ -1,14 +1,16 @@
 //! The program: accepts workers, rereads its configuration, stops.
 //!
-//! Invariants: on SIGHUP a configuration that is not valid changes nothing; on
-//! SIGTERM every worker is told, and the program ends within [`STOP_MAX`].
+//! Invariants: signals are watched before the configuration is read, so that a
+//! reload is never missed; on SIGHUP a configuration that is not valid changes
+//! nothing; on SIGTERM every worker is told, and the program ends within
+//! [`STOP_MAX`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,6 +26,26 @@ use crate::throttle::Throttle;
 /// For all workers to take their refusal.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
+/// The signals that the program listens to.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Watches from here on: before the configuration is read, or a reload of
+    /// what has just been read would be missed. Call inside the runtime.
+    pub fn watch() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("could not watch for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("could not watch for SIGINT")?,
+            hang_up: signal(SignalKind::hangup()).context("could not watch for SIGHUP")?,
+        })
+    }
+}
+
 /// The program's parts while it runs.
 struct Running {
     file: PathBuf,
@@ -33,10 +55,7 @@ struct Running {
 }
 
 /// Serves until a signal asks to stop.
-pub async fn run(file: &Path, config: Config) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("could not watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("could not watch for SIGINT")?;
-    let mut hang_up = signal(SignalKind::hangup()).context("could not watch for SIGHUP")?;
+pub async fn run(file: &Path, config: Config, mut signals: Signals) -> Result<()> {
     if let Some(listen) = config.metrics_listen {
         metrics::serve(listen)?;
     }
@@ -53,9 +72,9 @@ pub async fn run(file: &Path, config: Config) -> Result<()> {
     );
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => running.reload(),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => running.reload(),
             socket = listener.accept() => {
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     metrics::turned_away("connections");

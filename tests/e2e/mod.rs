@@ -11,6 +11,7 @@ mod memory;
 mod pgbench;
 mod pressure;
 mod programs;
+mod rates;
 mod refusals;
 mod security;
 mod values;

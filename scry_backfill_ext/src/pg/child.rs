@@ -2,7 +2,8 @@
 //!
 //! The child gets its own process group, no descriptor above 2, the default
 //! signal mask and dispositions, and dies with the launcher (and so with the
-//! postmaster, whose death ends the launcher). Between fork and exec only
+//! postmaster, whose death ends the launcher). Only SIGHUP is ignored until the
+//! program listens to it: a reload may come before, and by default it kills. Between fork and exec only
 //! async-signal-safe calls run.
 
 use std::fs::File;
@@ -30,6 +31,7 @@ pub fn spawn(command: &mut Command, output: File) -> io::Result<Child> {
             for signal in 1..32 {
                 libc::signal(signal, libc::SIG_DFL);
             }
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
             close_above_2();
             die_with_parent(launcher)
         });

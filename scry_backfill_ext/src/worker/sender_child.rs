@@ -125,6 +125,8 @@ impl SenderChild {
         let _ = running.child.kill();
         let _ = running.child.wait();
         shared::live().sender_pid.store(0, Release);
+        // The waits above took the latch: a reload or a stop that came meanwhile is still to be seen.
+        latch::wake(&shared::live().launcher);
         log!("scry_sender stopped");
     }
 
