@@ -5,16 +5,18 @@
 
 mod check;
 mod control;
+pub(crate) mod ddl;
 pub(crate) mod job;
 mod names;
-mod options;
+pub(crate) mod options;
 mod preflight;
-mod refusal;
-mod select;
+pub(crate) mod refusal;
+pub(crate) mod select;
 mod start;
 mod status;
 mod wait;
 
 ::pgrx::extension_sql_file!("sql/tables.sql", name = "tables", bootstrap);
 ::pgrx::extension_sql_file!("sql/functions.sql", name = "functions", requires = ["tables"]);
+::pgrx::extension_sql_file!("sql/event_triggers.sql", name = "event_triggers", requires = ["tables"]);
 ::pgrx::extension_sql_file!("sql/views.sql", name = "views", requires = ["functions"], finalize);

@@ -146,6 +146,16 @@ impl Caller {
                 .unwrap_or_default();
         Ok(Caller { user: crate::pg::server::user(), path })
     }
+
+    /// The one who started a job, as its row keeps them.
+    pub fn of_job(user: u32, path: Vec<String>) -> Caller {
+        Caller { user: Oid::from(user), path }
+    }
+
+    /// Schemas along which names are looked up.
+    pub fn path(&self) -> &[String] {
+        &self.path
+    }
 }
 
 /// All that the catalogs say about relations.

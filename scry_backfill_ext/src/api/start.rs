@@ -63,7 +63,7 @@ fn try_start(list: &str, mode: &str, name: &str, json: &JsonB) -> Result<(String
         }
         let chosen = choose(mode, can_stream, before.as_ref(), &selection, &slot)?;
         tell(&selection)?;
-        write(list, name, json, owner, &selection, &chosen, &slot)?;
+        write(list, name, json, owner, &caller, &selection, &chosen, &slot)?;
         xact::jobs_changed();
         Ok((chosen.mode.to_owned(), chosen.reason))
     })
@@ -235,11 +235,13 @@ pub fn foreign_keys_left_out(selection: &Selection) -> Result<Vec<(String, Strin
     })?)
 }
 
+#[expect(clippy::too_many_arguments, reason = "a row's columns")]
 fn write(
     list: &str,
     name: &str,
     json: &JsonB,
     owner: Oid,
+    caller: &Caller,
     selection: &Selection,
     chosen: &Choice,
     slot: &str,
@@ -247,7 +249,7 @@ fn write(
     if chosen.goes_on {
         Spi::run_with_args(
             "UPDATE scry_backfill.job SET tables = $2, mode = 'cdc', mode_reason = $3, options = $4, desired = 'run', \
-             state = 'streaming', whole_database = $5, owner = $6, changed_at = now() WHERE name = $1",
+             state = 'streaming', whole_database = $5, owner = $6, search_path = $7, changed_at = now() WHERE name = $1",
             &[
                 DatumWithOid::from(name),
                 DatumWithOid::from(list),
@@ -255,6 +257,7 @@ fn write(
                 DatumWithOid::from(JsonB(json.0.clone())),
                 DatumWithOid::from(selection.whole_database),
                 DatumWithOid::from(owner),
+                DatumWithOid::from(caller.path().to_vec()),
             ],
         )?;
         return Ok(());
@@ -262,8 +265,8 @@ fn write(
     Spi::run_with_args("DELETE FROM scry_backfill.job WHERE name = $1", &[DatumWithOid::from(name)])?;
     Spi::run_with_args(
         "INSERT INTO scry_backfill.job (name, tables, mode, mode_reason, options, desired, state, whole_database, \
-         generation, slot_name, owner, database_oid) \
-         VALUES ($1, $2, $3, $4, $5, 'run', 'new', $6, $7, $8, $9, $10)",
+         generation, slot_name, owner, database_oid, search_path) \
+         VALUES ($1, $2, $3, $4, $5, 'run', 'new', $6, $7, $8, $9, $10, $11)",
         &[
             DatumWithOid::from(name),
             DatumWithOid::from(list),
@@ -275,6 +278,7 @@ fn write(
             DatumWithOid::from(if chosen.mode == "snapshot" { "" } else { slot }),
             DatumWithOid::from(owner),
             DatumWithOid::from(Oid::from(server::database())),
+            DatumWithOid::from(caller.path().to_vec()),
         ],
     )?;
     let (mut oids, mut schemas, mut tables) = (Vec::new(), Vec::new(), Vec::new());

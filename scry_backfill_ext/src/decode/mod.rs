@@ -2,4 +2,5 @@
 
 pub mod output;
 pub mod relation_cache;
+pub mod schema;
 pub mod sequence;

@@ -11,21 +11,23 @@
 //! connection ends the process: the launcher starts it again and the stream
 //! goes on from the shadow's position (delivery contract, rule 3).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
-use scry_wire::Lsn;
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::change::{
     Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
 };
 use scry_wire::message::{Confirm, Message, Relation};
+use scry_wire::{Lsn, SeenBy};
 
-use super::relation_cache::RelationCache;
+use super::relation_cache::{Lookup, RelationCache};
+use super::schema::{Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
+use crate::api::ddl;
 use crate::batch::{Batch, LargeValue};
 use crate::confirm::Progress;
 use crate::guc;
@@ -36,6 +38,7 @@ use crate::pg::relation::RelationRef;
 use crate::pg::sequence::{NamedSequence, SequenceRecord};
 use crate::pg::shared::JobLive;
 use crate::pg::{latch, wal, worker};
+use crate::worker::job::Job;
 use crate::worker::session;
 use crate::worker::shmem::{JobRef, Level, State};
 
@@ -48,6 +51,7 @@ pub struct Output {
     inserts_only: bool,
     /// The open transaction's begin stands in the stream.
     begun: bool,
+    schemas: Schemas,
     sequences: SequenceNames,
     held_sequences: HeldRecords,
     /// What ends up to here the shadow had when this connection began.
@@ -69,6 +73,8 @@ struct Link {
     progress: Progress,
     /// End and commit time of transactions that the shadow has not confirmed.
     pending: VecDeque<(Lsn, i64)>,
+    /// The first transaction that changed the job's tables, until that is noted.
+    unnoted: Option<Lsn>,
     watch: Box<dyn FnMut(JobRef)>,
 }
 
@@ -81,6 +87,7 @@ impl Output {
         applied: Lsn,
         cache: RelationCache,
         inserts_only: bool,
+        schemas: Schemas,
         watch: Box<dyn FnMut(JobRef)>,
     ) -> Output {
         let live = job.live();
@@ -89,11 +96,12 @@ impl Output {
         live.sent_lsn.store(applied.0, Relaxed);
         let progress = Progress::new(applied);
         Output {
-            link: Link { job, live, handoff, progress, pending: VecDeque::new(), watch },
+            link: Link { job, live, handoff, progress, pending: VecDeque::new(), unnoted: None, watch },
             batch: Batch::new(Tag::Batch),
             cache,
             inserts_only,
             begun: false,
+            schemas,
             sequences: SequenceNames::default(),
             held_sequences: HeldRecords::default(),
             start: applied,
@@ -156,19 +164,103 @@ impl Output {
         link.live.blocked_us.fetch_add(blocked, Relaxed);
     }
 
-    fn report_stranger(&mut self) {
-        while let Some(name) = self.cache.take_stranger() {
-            let message =
-                format!("partition \"{name}\" was added after start(): its rows do not reach the shadow");
-            let hint = "Stop the job and start it again to bring the partition.";
-            self.link.job.say(&message, "", hint);
-            self.link.job.event(Level::Warning, &message, hint);
+    /// What the job's tables have become, to be noted before the slot moves past it.
+    pub fn notes(&self) -> Option<&Notes> {
+        (self.link.unnoted.is_some() && !self.begun).then_some(&self.schemas.notes)
+    }
+
+    /// It has been noted.
+    pub fn noted(&mut self) {
+        self.schemas.notes = Notes::default();
+        self.link.unnoted = None;
+    }
+
+    /// Brings the schema as it is at this place of the stream, if it is news.
+    fn bring_schema(&mut self, transaction: &Transaction) {
+        self.schemas.dirty = true;
+        if self.schemas.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
+            // The shadow was made from a later catalog than this one.
+            return;
         }
+        let followed = self.cache.followed().relids();
+        let excluded = self.cache.followed().excluded().clone();
+        let reading = loop {
+            match self.schemas.reader.read(&followed, &excluded, &self.schemas.wanted) {
+                Some(reading) => break reading,
+                None => self.wait_for_lock(),
+            }
+        };
+        self.schemas.dirty = false;
+        self.schemas.wanted.clear();
+        for text in &reading.left_out {
+            if self.schemas.told.insert(text.clone()) {
+                self.link.job.event(Level::Warning, text, "");
+            }
+        }
+        if !self.schemas.reader.is_news(&reading.document) && reading.notes.is_empty() {
+            return;
+        }
+        begin_if_new(&mut self.begun, &mut self.batch, transaction);
+        let hold: Vec<u32> = reading.notes.held.keys().copied().collect();
+        if let Err(err) = ChangeWriter::new(self.batch.buf()).schema(&hold, &reading.document) {
+            pgrx::error!("the catalog document is too large to be sent: {err}");
+        }
+        self.cache.followed().become_these(reading.tables.keys().copied());
+        self.cache.followed().set_parents(reading.parents);
+        self.cache.forget_all();
+        if !reading.notes.is_empty() {
+            self.link.unnoted = Some(transaction.commit_lsn);
+            self.schemas.notes.extend(reading.notes);
+        }
+        self.flush();
+    }
+
+    /// Somebody's migration holds a table that a view reads: its end is waited
+    /// for, as its changes would be.
+    fn wait_for_lock(&mut self) {
+        let job = self.link.job;
+        let hint = "The stream goes on when that transaction ends; pg_locks shows who holds an ACCESS EXCLUSIVE lock.";
+        job.say("waiting for a lock, to read a changed schema", "", hint);
+        self.link.wait(LOCK_TICK);
+        latch::serve_interrupts();
+        job.say("", "", "");
     }
 
     fn flush_if_full(&mut self) {
         if self.batch.is_full() {
             self.flush();
+        }
+    }
+}
+
+/// What the stream knows of the schema.
+pub struct Schemas {
+    reader: SchemaReader,
+    /// The schema may differ from what stands in the stream.
+    dirty: bool,
+    /// What the snapshot of the copied catalog saw, if it was not the slot's own.
+    seen_by: Option<SeenBy>,
+    /// Tables that are to be copied (again) from the next schema on.
+    wanted: BTreeSet<u32>,
+    notes: Notes,
+    /// What has been told already.
+    told: BTreeSet<String>,
+}
+
+impl Schemas {
+    /// For the job of this row.
+    pub fn new(row: &Job) -> Schemas {
+        let seen_by = match row.catalog_snapshot.as_deref().map(str::parse).transpose() {
+            Ok(seen_by) => seen_by,
+            Err(err) => pgrx::error!("could not read the snapshot of the copied catalog: {err}"),
+        };
+        Schemas {
+            reader: SchemaReader::new(row.scope.clone()),
+            dirty: false,
+            seen_by,
+            wanted: BTreeSet::new(),
+            notes: Notes::default(),
+            told: BTreeSet::new(),
         }
     }
 }
@@ -198,10 +290,11 @@ fn write_sequence(batch: &mut Batch, record: &SequenceRecord, named: &NamedSeque
 impl Link {
     fn send(&mut self, frame: &[u8]) {
         let (live, job, progress, pending) = (self.live, self.job, &mut self.progress, &mut self.pending);
+        let unnoted = self.unnoted;
         let watch = &mut self.watch;
         let sent = self.handoff.send(frame, |frames| {
             watch(job);
-            take_frames(job, live, progress, pending, frames)
+            take_frames(job, live, progress, pending, unnoted, frames)
         });
         if let Err(lost) = sent {
             self.end(&lost);
@@ -231,7 +324,8 @@ impl Link {
     fn take(&mut self) {
         let (live, job) = (self.live, self.job);
         let frames = self.handoff.frames();
-        if let Err(lost) = take_frames(job, live, &mut self.progress, &mut self.pending, frames) {
+        if let Err(lost) = take_frames(job, live, &mut self.progress, &mut self.pending, self.unnoted, frames)
+        {
             self.end(&lost);
         }
     }
@@ -252,6 +346,7 @@ fn take_frames(
     live: &JobLive,
     progress: &mut Progress,
     pending: &mut VecDeque<(Lsn, i64)>,
+    unnoted: Option<Lsn>,
     frames: &mut VecDeque<Frame>,
 ) -> Result<(), Lost> {
     while let Some(frame) = frames.pop_front() {
@@ -260,6 +355,11 @@ fn take_frames(
             continue;
         }
         let confirm = Confirm::from_frame(&frame).map_err(|e| bad_frame(&e))?;
+        if unnoted.is_some_and(|lsn| confirm.flushed_lsn > lsn) {
+            // The slot must not move past what is not noted yet.
+            frames.push_front(frame);
+            return Ok(());
+        }
         let moved = progress.confirm(confirm).map_err(|lie| Lost {
             message: format!("the platform confirmed {}, but only {} had been sent", lie.confirmed, lie.sent),
             hint: "The confirmation was not believed. Check what scry_backfill.endpoint leads to.".to_owned(),
@@ -306,9 +406,15 @@ impl Sink for Output {
     }
 
     fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>) {
-        let Some(entry) = self.cache.get(relation) else {
-            self.report_stranger();
-            return;
+        if self.schemas.dirty {
+            self.bring_schema(transaction);
+        }
+        let entry = loop {
+            match self.cache.get(relation) {
+                Lookup::Followed(entry) => break entry,
+                Lookup::Ignored => return,
+                Lookup::Unexpected => self.bring_schema(transaction),
+            }
         };
         if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
             return;
@@ -371,12 +477,15 @@ impl Sink for Output {
         cascade: bool,
         restart: bool,
     ) {
+        if self.schemas.dirty {
+            self.bring_schema(transaction);
+        }
         let mut followed = Vec::with_capacity(relations.len());
         for relation in relations {
-            let Some(entry) = self.cache.get(relation) else {
-                self.report_stranger();
-                continue;
-            };
+            if matches!(self.cache.get(relation), Lookup::Unexpected) {
+                self.bring_schema(transaction);
+            }
+            let Lookup::Followed(entry) = self.cache.get(relation) else { continue };
             if entry.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid)) {
                 continue;
             }
@@ -397,7 +506,31 @@ impl Sink for Output {
         self.flush_if_full();
     }
 
+    fn message(&mut self, _transaction: &Transaction, content: &[u8]) {
+        if content == ddl::SCHEMA_CHANGED {
+            self.schemas.dirty = true;
+            return;
+        }
+        // What is not an order to this job is nothing.
+        let Ok(order) = serde_json::from_slice::<Order>(content) else { return };
+        if order.job != self.link.job.name() || order.generation != self.link.live.generation.load(Relaxed) {
+            return;
+        }
+        self.schemas.dirty = true;
+        for relid in order.drop {
+            self.schemas.wanted.remove(&relid);
+            self.cache.followed().exclude(relid);
+        }
+        for relid in order.hold {
+            self.cache.followed().include(relid);
+            self.schemas.wanted.insert(relid);
+        }
+    }
+
     fn commit(&mut self, transaction: &Transaction) {
+        if self.schemas.dirty {
+            self.bring_schema(transaction);
+        }
         for (record, named) in self.held_sequences.take_visible() {
             write_sequence(&mut self.batch, &record, &named);
         }
@@ -461,6 +594,8 @@ impl Sink for Output {
     }
 }
 
+/// A lock that is in the way of reading a schema is tried again after this.
+const LOCK_TICK: Duration = Duration::from_millis(200);
 /// A sleeping worker looks around this often: what is not a commit wakes nobody.
 const IDLE_TICK: Duration = Duration::from_millis(500);
 /// After a commit whose WAL is not flushed (`synchronous_commit = off`) it looks this often …

@@ -5,7 +5,7 @@
 //! ([`crate::pg::invalidation`]). Its description is sent before the first
 //! change and again only if it differs from the one sent last.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use scry_wire::SeenBy;
@@ -19,12 +19,47 @@ use crate::pg::row::{RowEncoder, Toast};
 #[derive(Debug, Clone, Default)]
 pub struct Followed {
     tables: HashMap<u32, Option<SeenBy>>,
+    excluded: BTreeSet<u32>,
+    /// Partitioned tables above the job's tables.
+    parents: BTreeSet<u32>,
 }
 
 impl Followed {
     /// Adds a table; `seen_by` when it was copied under a snapshot later than the slot's.
     pub fn add(&mut self, relid: u32, seen_by: Option<SeenBy>) {
         self.tables.insert(relid, seen_by);
+    }
+
+    /// A table that the job leaves alone, whatever its globs mean.
+    pub fn exclude(&mut self, relid: u32) {
+        self.tables.remove(&relid);
+        self.excluded.insert(relid);
+    }
+
+    /// The partitioned tables above the job's tables.
+    pub fn set_parents(&mut self, parents: BTreeSet<u32>) {
+        self.parents = parents;
+    }
+
+    /// Makes `relids` the job's tables; those that were keep what they have.
+    pub fn become_these(&mut self, relids: impl Iterator<Item = u32>) {
+        let mut before = std::mem::take(&mut self.tables);
+        self.tables = relids.map(|relid| (relid, before.remove(&relid).flatten())).collect();
+    }
+
+    /// A table that the job wants after all.
+    pub fn include(&mut self, relid: u32) {
+        self.excluded.remove(&relid);
+    }
+
+    /// The tables, by oid.
+    pub fn relids(&self) -> BTreeSet<u32> {
+        self.tables.keys().copied().collect()
+    }
+
+    /// What the job leaves alone.
+    pub fn excluded(&self) -> &BTreeSet<u32> {
+        &self.excluded
     }
 
     /// How many tables there are.
@@ -49,6 +84,16 @@ pub struct Entry {
     pub is_full: bool,
 }
 
+/// What a job has to do with a relation.
+pub enum Lookup<'a> {
+    /// It follows it.
+    Followed(&'a mut Entry),
+    /// Nothing.
+    Ignored,
+    /// It has changed, and the stream does not say so yet; look again after that.
+    Unexpected,
+}
+
 enum Cached {
     Followed(Box<Entry>),
     Ignored,
@@ -58,8 +103,8 @@ enum Cached {
 pub struct RelationCache {
     followed: Followed,
     entries: HashMap<u32, Cached, BuildHasherDefault<OidHasher>>,
-    /// Partitions of followed tables that the job does not follow, noticed and not yet told.
-    strangers: Vec<String>,
+    /// Partitions of followed tables that the job does not follow, looked into once.
+    strangers: BTreeSet<u32>,
     /// What stands in the stream of this connection, of relations whose entry was dropped.
     announced: HashMap<u32, Relation>,
 }
@@ -71,59 +116,62 @@ impl RelationCache {
         RelationCache {
             followed,
             entries: HashMap::default(),
-            strangers: Vec::new(),
+            strangers: BTreeSet::new(),
             announced: HashMap::new(),
         }
     }
 
-    /// The entry of `relation`, `None` when the job does not follow it.
+    /// What the job has to do with `relation`.
     #[inline]
-    pub fn get(&mut self, relation: &RelationRef<'_>) -> Option<&mut Entry> {
+    pub fn get(&mut self, relation: &RelationRef<'_>) -> Lookup<'_> {
         if invalidation::pending() {
             self.forget_invalidated();
         }
         let relid = relation.relid();
         if !self.entries.contains_key(&relid) {
-            let made = self.make(relation);
+            let (made, unexpected) = self.make(relation);
             self.entries.insert(relid, made);
+            if unexpected {
+                return Lookup::Unexpected;
+            }
         }
         match self.entries.get_mut(&relid) {
-            Some(Cached::Followed(entry)) => Some(entry),
-            _ => None,
+            Some(Cached::Followed(entry)) => Lookup::Followed(entry),
+            _ => Lookup::Ignored,
         }
     }
 
-    /// Whether the job follows the relation.
-    pub fn follows(&self, relid: u32) -> bool {
-        self.followed.tables.contains_key(&relid)
+    /// The job's tables.
+    pub fn followed(&mut self) -> &mut Followed {
+        &mut self.followed
     }
 
-    /// A partition of a followed table that is not followed itself, once each:
-    /// its rows do not reach the shadow, which must not go unsaid.
-    pub fn take_stranger(&mut self) -> Option<String> {
-        self.strangers.pop()
+    /// A schema stands in the stream: what was known of relations is void, and
+    /// each is described again before its next change.
+    pub fn forget_all(&mut self) {
+        self.entries.clear();
+        self.announced.clear();
     }
 
-    fn make(&mut self, relation: &RelationRef<'_>) -> Cached {
-        let Some(seen_by) = self.followed.tables.get(&relation.relid()) else {
-            if relation.ancestors().iter().any(|relid| self.follows(*relid)) {
-                self.strangers.push(relation.name());
-            }
-            return Cached::Ignored;
+    /// The entry, and whether it comes as a surprise: the descriptor has
+    /// changed, or a partition is new, and no schema was brought for it.
+    fn make(&mut self, relation: &RelationRef<'_>) -> (Cached, bool) {
+        let relid = relation.relid();
+        let Some(seen_by) = self.followed.tables.get(&relid) else {
+            let is_stranger = self.strangers.len() < STRANGERS_MAX
+                && !self.followed.excluded.contains(&relid)
+                && relation.ancestors().iter().any(|parent| self.followed.parents.contains(parent));
+            return (Cached::Ignored, is_stranger && self.strangers.insert(relid));
         };
         let (description, encoder) = relation.describe(Toast::Unchanged);
-        let announced = self.announced.remove(&description.relid).is_some_and(|last| last == description);
+        let last = self.announced.remove(&relid);
+        let announced = last.as_ref().is_some_and(|last| *last == description);
         let is_full = description.replica_identity == ReplicaIdentity::Full;
         // A table without columns has no key column, and can be FULL all the same.
         let has_identity = is_full || description.columns.iter().any(|column| column.key);
-        Cached::Followed(Box::new(Entry {
-            description,
-            encoder,
-            seen_by: seen_by.clone(),
-            announced,
-            has_identity,
-            is_full,
-        }))
+        let entry =
+            Entry { description, encoder, seen_by: seen_by.clone(), announced, has_identity, is_full };
+        (Cached::Followed(Box::new(entry)), last.is_some() && !announced)
     }
 
     /// Drops what may be out of date, but remembers what has been announced.
@@ -141,6 +189,10 @@ impl RelationCache {
         }
     }
 }
+
+/// Partitions outside the job that are looked into, each once: one of them
+/// may have been attached while the event triggers were off.
+const STRANGERS_MAX: usize = 64;
 
 /// Spreads oids over a table: they come from a counter, and nobody outside
 /// chooses them.

@@ -56,6 +56,8 @@ pub trait Sink {
         cascade: bool,
         restart: bool,
     );
+    /// A message of the extension's own, written inside the transaction.
+    fn message(&mut self, transaction: &Transaction, content: &[u8]);
     /// The transaction ends.
     fn commit(&mut self, transaction: &Transaction);
     /// A sequence has moved.
@@ -111,6 +113,7 @@ pub unsafe extern "C-unwind" fn _PG_output_plugin_init(callbacks: *mut pg_sys::O
     callbacks.begin_cb = Some(begin);
     callbacks.change_cb = Some(change);
     callbacks.truncate_cb = Some(truncate);
+    callbacks.message_cb = Some(message);
     callbacks.commit_cb = Some(commit);
 }
 
@@ -223,4 +226,24 @@ unsafe extern "C-unwind" fn commit(
     let transaction = unsafe { transaction(txn) };
     CURRENT.set(None);
     sink().commit(&transaction);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn message(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+    _lsn: pg_sys::XLogRecPtr,
+    transactional: bool,
+    prefix: *const std::ffi::c_char,
+    size: pg_sys::Size,
+    content: *const std::ffi::c_char,
+) {
+    // SAFETY: a C string of the server's, and `size` bytes that live during the callback.
+    unsafe {
+        if !transactional || std::ffi::CStr::from_ptr(prefix) != super::message::PREFIX {
+            return;
+        }
+        let transaction = current(txn);
+        sink().message(&transaction, std::slice::from_raw_parts(content.cast(), size));
+    }
 }

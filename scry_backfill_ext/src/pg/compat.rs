@@ -142,3 +142,43 @@ pub unsafe fn relation_stored_at(tablespace: pg_sys::Oid, number: pg_sys::Oid) -
     // SAFETY: by contract; plain numbers in and out.
     unsafe { pg_guard_ffi_boundary(|| RelidByRelfilenode(tablespace, number)) }
 }
+
+unsafe extern "C-unwind" {
+    /// replication/message.h
+    #[cfg(feature = "pg15")]
+    fn LogLogicalMessage(
+        prefix: *const std::ffi::c_char,
+        message: *const std::ffi::c_char,
+        size: usize,
+        transactional: bool,
+    ) -> pg_sys::XLogRecPtr;
+    /// replication/message.h: 17 adds `flush`.
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    fn LogLogicalMessage(
+        prefix: *const std::ffi::c_char,
+        message: *const std::ffi::c_char,
+        size: usize,
+        transactional: bool,
+        flush: bool,
+    ) -> pg_sys::XLogRecPtr;
+}
+
+/// Writes a transactional logical message.
+///
+/// # Safety
+/// Inside a transaction; `prefix` must be a C string and `message` have `size` bytes.
+pub unsafe fn log_logical_message(
+    prefix: *const std::ffi::c_char,
+    message: *const std::ffi::c_char,
+    size: usize,
+) {
+    // SAFETY: by contract.
+    unsafe {
+        pg_guard_ffi_boundary(|| {
+            #[cfg(feature = "pg15")]
+            LogLogicalMessage(prefix, message, size, true);
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            LogLogicalMessage(prefix, message, size, true, false);
+        });
+    }
+}

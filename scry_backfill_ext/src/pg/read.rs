@@ -16,7 +16,7 @@ pub fn rows<R>(
     read: impl FnOnce(SpiTupleTable<'_>) -> Result<R, spi::Error>,
 ) -> Result<R, spi::Error> {
     // SAFETY: inside a transaction; popped below, or by the abort if the query fails.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    unsafe { pg_sys::PushActiveSnapshot(newest_snapshot()) };
     let result = Spi::connect(|client| read(client.select(sql, None, args)?));
     // SAFETY: the one pushed above; SPI leaves the stack as it found it.
     unsafe { pg_sys::PopActiveSnapshot() };
@@ -26,4 +26,16 @@ pub fn rows<R>(
 /// The one value of a query that reads; `None` for NULL or no row.
 pub fn one<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>, spi::Error> {
     rows(sql, args, |rows| if rows.is_empty() { Ok(None) } else { rows.first().get::<T>(1) })
+}
+
+/// A snapshot of now or, while a place in the WAL is being decoded, of that place.
+unsafe fn newest_snapshot() -> pg_sys::Snapshot {
+    // SAFETY: inside a transaction; the server has no "latest" snapshot while it decodes (snapmgr.c).
+    unsafe {
+        if pg_sys::HistoricSnapshotActive() {
+            pg_sys::GetTransactionSnapshot()
+        } else {
+            pg_sys::GetLatestSnapshot()
+        }
+    }
 }

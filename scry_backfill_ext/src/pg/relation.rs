@@ -44,12 +44,6 @@ impl RelationRef<'_> {
         unsafe { (*(*self.relation).rd_rel).relispartition }
     }
 
-    /// The relation's name, without its schema.
-    pub fn name(&self) -> String {
-        // SAFETY: open by contract; rd_rel is always set.
-        unsafe { name_of(&(*(*self.relation).rd_rel).relname) }
-    }
-
     /// The partitioned tables above a partition, nearest first.
     pub fn ancestors(&self) -> Vec<u32> {
         if !self.is_partition() {

@@ -116,6 +116,24 @@ pub fn set_setting(name: &CStr, value: &str) {
     }
 }
 
+/// Sets a setting until the (sub)transaction ends, as `SET LOCAL` would.
+pub fn set_local(name: &CStr, value: &str) {
+    let Ok(value) = CString::new(value) else { return };
+    // SAFETY: as `set_setting`; the old value is put back by the end of the (sub)transaction (guc.c).
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
 /// This process's database, by name. For workers, outside a transaction.
 pub fn database_name() -> String {
     super::snapshot::transaction(|| {

@@ -39,7 +39,7 @@ pub fn connect(database: u32) {
 }
 
 /// Settings of every worker's session.
-const SESSION: [(&std::ffi::CStr, &std::ffi::CStr); 14] = [
+const SESSION: [(&std::ffi::CStr, &std::ffi::CStr); 19] = [
     (c"client_encoding", c"UTF8"),
     (c"search_path", c""),
     (c"DateStyle", c"ISO"),
@@ -51,6 +51,12 @@ const SESSION: [(&std::ffi::CStr, &std::ffi::CStr); 14] = [
     (c"lc_monetary", c"C"),
     (c"lc_numeric", c"C"),
     (c"statement_timeout", c"0"),
+    (c"lock_timeout", c"0"),
+    // What is noted here must be on disk before the slot moves past it; no standby is waited for.
+    (c"synchronous_commit", c"local"),
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"max_parallel_workers_per_gather", c"0"),
     (c"idle_in_transaction_session_timeout", c"0"),
     (c"row_security", c"off"),
     (c"synchronize_seqscans", c"off"),

@@ -10,6 +10,9 @@ use pgrx::spi::{Spi, SpiError};
 use scry_wire::Lsn;
 use scry_wire::message::CopiedTable;
 
+use crate::api::options::JobOptions;
+use crate::decode::schema::{Member, Notes, Scope};
+
 /// A row of `scry_backfill.job`.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -27,8 +30,10 @@ pub struct Job {
     pub slot_name: String,
     /// Where the slot began: what the shadow stands at before its first change.
     pub start_lsn: Lsn,
-    /// `start('*')`: objects that no table needs come along.
-    pub whole_database: bool,
+    /// What the job was started with.
+    pub scope: Scope,
+    /// What the snapshot of the copied catalog saw, if it was not the slot's own.
+    pub catalog_snapshot: Option<String>,
     /// Tables without a replica identity bring their inserts only, as the user wished.
     pub inserts_only: bool,
 }
@@ -38,6 +43,8 @@ pub struct Job {
 pub struct JobTable {
     /// The table.
     pub relid: u32,
+    /// `pending`, `copied`, `held` or `excluded`.
+    pub state: String,
     /// What the snapshot of its copy saw, if it was not the slot's own.
     pub seen_by: Option<String>,
 }
@@ -46,7 +53,7 @@ pub struct JobTable {
 pub fn load(name: &str) -> Job {
     const SQL: &str = "SELECT mode, state, generation, copy_id, slot_name, whole_database, \
                        (options OPERATOR(pg_catalog.->>) 'keyless') OPERATOR(pg_catalog.=) 'inserts_only', \
-                       start_lsn::pg_catalog.text \
+                       start_lsn::pg_catalog.text, tables, options, owner, search_path, catalog_snapshot \
                        FROM scry_backfill.job WHERE name OPERATOR(pg_catalog.=) $1";
     let loaded = Spi::connect(|client| -> Result<Option<Job>, SpiError> {
         let rows = client.select(SQL, Some(1), &[DatumWithOid::from(name)])?;
@@ -63,7 +70,17 @@ pub fn load(name: &str) -> Job {
             generation: number(3)?,
             copy_id: number(4)?,
             slot_name: text(5)?,
-            whole_database: row.get::<bool>(6)?.unwrap_or_default(),
+            scope: Scope {
+                list: text(9)?,
+                options: row
+                    .get::<pgrx::JsonB>(10)?
+                    .and_then(|json| JobOptions::from_json(&json.0).ok())
+                    .unwrap_or_default(),
+                owner: row.get::<Oid>(11)?.map_or(0, Oid::to_u32),
+                search_path: row.get::<Vec<String>>(12)?.unwrap_or_default(),
+                whole_database: row.get::<bool>(6)?.unwrap_or_default(),
+            },
+            catalog_snapshot: row.get::<String>(13)?,
             inserts_only: row.get::<bool>(7)?.unwrap_or_default(),
             start_lsn: text(8)?.parse().unwrap_or(Lsn::INVALID),
         }))
@@ -75,10 +92,10 @@ pub fn load(name: &str) -> Job {
     }
 }
 
-/// Loads the tables of the job `name`.
+/// Loads the tables of the job `name`, those it was told to leave alone too.
 pub fn tables(name: &str) -> Vec<JobTable> {
     const SQL: &str =
-        "SELECT relid, copy_snapshot FROM scry_backfill.job_table WHERE job OPERATOR(pg_catalog.=) $1";
+        "SELECT relid, copy_snapshot, state FROM scry_backfill.job_table WHERE job OPERATOR(pg_catalog.=) $1";
     let loaded = Spi::connect(|client| -> Result<Vec<JobTable>, SpiError> {
         client
             .select(SQL, None, &[DatumWithOid::from(name)])?
@@ -86,6 +103,7 @@ pub fn tables(name: &str) -> Vec<JobTable> {
                 Ok(JobTable {
                     relid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
                     seen_by: row.get::<String>(2)?,
+                    state: row.get::<String>(3)?.unwrap_or_default(),
                 })
             })
             .collect()
@@ -133,6 +151,43 @@ pub fn set_seen_by(name: &str, relids: &[u32], seen_by: Option<&str>) {
          AND relid OPERATOR(pg_catalog.=) ANY ($2)",
         &[DatumWithOid::from(name), DatumWithOid::from(relids), DatumWithOid::from(seen_by)],
     );
+}
+
+/// This is what the snapshot of the copied catalog saw (`None`: it was the slot's own).
+pub fn set_catalog_seen_by(name: &str, seen_by: Option<&str>) {
+    execute(
+        "UPDATE scry_backfill.job SET catalog_snapshot = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+        &[DatumWithOid::from(name), DatumWithOid::from(seen_by)],
+    );
+}
+
+/// Notes what a schema change made of the job's tables.
+pub fn note_tables(name: &str, notes: &Notes) {
+    let relids: Vec<Oid> = notes.gone.iter().map(|relid| Oid::from(*relid)).collect();
+    execute(
+        "DELETE FROM scry_backfill.job_table WHERE job OPERATOR(pg_catalog.=) $1 \
+         AND relid OPERATOR(pg_catalog.=) ANY ($2) AND state OPERATOR(pg_catalog.<>) 'excluded'",
+        &[DatumWithOid::from(name), DatumWithOid::from(relids)],
+    );
+    for (relid, Member { schema, name: table }, state) in notes
+        .joined
+        .iter()
+        .map(|(relid, member)| (relid, member, "copied"))
+        .chain(notes.held.iter().map(|(relid, member)| (relid, member, "held")))
+    {
+        execute(
+            "INSERT INTO scry_backfill.job_table (job, relid, schema_name, table_name, state) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (job, relid) DO UPDATE \
+             SET schema_name = excluded.schema_name, table_name = excluded.table_name, state = excluded.state",
+            &[
+                DatumWithOid::from(name),
+                DatumWithOid::from(Oid::from(*relid)),
+                DatumWithOid::from(schema.as_str()),
+                DatumWithOid::from(table.as_str()),
+                DatumWithOid::from(state),
+            ],
+        );
+    }
 }
 
 /// The copy is complete on the shadow.

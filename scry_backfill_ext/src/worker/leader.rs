@@ -57,10 +57,11 @@ fn run(job: JobRef) {
     let identity = Identity::new(&row, Role::Lead, &server::database_name());
     let sequences = transaction(catalog::sequence_values);
     let snapshot = take_snapshot(round);
-    let tables: Vec<u32> = job::tables(&name).iter().map(|t| t.relid).collect();
+    let tables: Vec<u32> =
+        job::tables(&name).iter().filter(|t| t.state != "excluded").map(|t| t.relid).collect();
     let document = Document {
         copy_id: row.copy_id,
-        catalog: catalog::document(&tables, row.whole_database, &sequences),
+        catalog: catalog::document(&tables, row.scope.whole_database, &sequences),
     };
     report_not_sent(job, &document.catalog);
     let document = serde_json::to_vec(&document)

@@ -71,6 +71,8 @@ pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
 mod tests {
     use scry_wire::Lsn;
 
+    use crate::decode::schema::Scope;
+
     use super::*;
 
     fn welcome(generation: u64, copy_state: CopyState, applied: u64) -> Welcome {
@@ -93,7 +95,8 @@ mod tests {
             copy_id: 1,
             slot_name: "scry_1_default".to_owned(),
             start_lsn: Lsn(30),
-            whole_database: false,
+            scope: Scope::default(),
+            catalog_snapshot: None,
             inserts_only: false,
         }
     }

@@ -23,8 +23,9 @@ use super::registration::{self, Started};
 use super::session::{self, Identity, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use super::state::{self, Next};
-use crate::decode::output::Output;
+use crate::decode::output::{Output, Schemas};
 use crate::decode::relation_cache::{Followed, RelationCache};
+use crate::decode::schema;
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::decoding::{self, Decoder, Step};
 use crate::pg::dsm::Plan;
@@ -176,18 +177,26 @@ fn note_snapshots(job: JobRef, name: &str) {
     };
     let relids: Vec<u32> = plan.tables().iter().filter(|t| t.chunks > 0).map(|t| t.relid).collect();
     let seen_by = Some(seen.as_str()).filter(|text| !text.is_empty());
-    transaction(|| job::set_seen_by(name, &relids, seen_by));
+    transaction(|| {
+        job::set_seen_by(name, &relids, seen_by);
+        job::set_catalog_seen_by(name, seen_by);
+    });
 }
 
 fn followed(name: &str) -> Followed {
     let mut followed = Followed::default();
     for table in transaction(|| job::tables(name)) {
+        if table.state == "excluded" {
+            followed.exclude(table.relid);
+            continue;
+        }
         let seen_by = match table.seen_by.as_deref().map(str::parse).transpose() {
             Ok(seen_by) => seen_by,
             Err(err) => pgrx::error!("could not read the snapshot of table {}: {err}", table.relid),
         };
         followed.add(table.relid, seen_by);
     }
+    followed.set_parents(transaction(|| schema::parents(followed.relids().into_iter())));
     followed
 }
 
@@ -203,11 +212,16 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, watch: B
         start.max(slot),
         RelationCache::new(followed),
         row.inserts_only,
+        Schemas::new(row),
         watch,
     );
     let (mut records, mut looked) = (0u32, Instant::now());
     while let Step::Record(end) = decoder.step(&mut output) {
         latch::serve_interrupts();
+        if let Some(notes) = output.notes() {
+            transaction(|| job::note_tables(&row.name, notes));
+            output.noted();
+        }
         records = records.wrapping_add(1);
         if records.is_multiple_of(LOOK_RECORDS) && looked.elapsed() > LOOK_EVERY {
             looked = Instant::now();
@@ -278,6 +292,7 @@ impl Sink for Patience {
         _restart: bool,
     ) {
     }
+    fn message(&mut self, _transaction: &Transaction, _content: &[u8]) {}
     fn commit(&mut self, _transaction: &Transaction) {}
     fn sequence(&mut self, _record: &SequenceRecord) {}
 

@@ -16,6 +16,10 @@ CREATE TABLE scry_backfill.job (
     state pg_catalog.text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY
         (ARRAY['new', 'copying', 'streaming', 'finished', 'stopped', 'needs_resync'])),
     whole_database pg_catalog.bool NOT NULL,
+    -- Along which names without a schema are looked up when the schema changes.
+    search_path pg_catalog.text[] NOT NULL,
+    -- What the snapshot of the copied catalog saw, if it was not the slot's own.
+    catalog_snapshot pg_catalog.text,
     generation pg_catalog.int8 NOT NULL,
     copy_id pg_catalog.int8 NOT NULL DEFAULT 0,
     slot_name pg_catalog.text NOT NULL,
@@ -26,14 +30,15 @@ CREATE TABLE scry_backfill.job (
     changed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
--- The tables of a job; names as they were when it started.
+-- The tables of a job; names as they were when they joined it.
 CREATE TABLE scry_backfill.job_table (
     job pg_catalog.text NOT NULL REFERENCES scry_backfill.job ON DELETE CASCADE,
     relid pg_catalog.oid NOT NULL,
     schema_name pg_catalog.text NOT NULL,
     table_name pg_catalog.text NOT NULL,
     state pg_catalog.text NOT NULL DEFAULT 'pending'
-        CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'copied'])),
+        -- held: its changes wait on the platform until it is copied; excluded: the job leaves it alone.
+        CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'copied', 'held', 'excluded'])),
     copy_snapshot pg_catalog.text,
     rows pg_catalog.int8 NOT NULL DEFAULT 0,
     PRIMARY KEY (job, relid)

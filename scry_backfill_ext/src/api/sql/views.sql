@@ -146,13 +146,14 @@ ORDER BY jt.job, jt.schema_name, jt.table_name;
 CREATE VIEW scry_backfill.tables AS
 SELECT
     jt.job,
-    jt.schema_name,
-    jt.table_name,
+    COALESCE(n.nspname::pg_catalog.text, jt.schema_name) AS schema_name,
+    COALESCE(c.relname::pg_catalog.text, jt.table_name) AS table_name,
     CASE
         WHEN c.oid IS NULL THEN 'dropped'
         WHEN j.desired OPERATOR(pg_catalog.=) 'stop' THEN 'stopped'
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND j.mode OPERATOR(pg_catalog.=) 'snapshot' THEN 'copied'
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'following'
+        WHEN jt.state OPERATOR(pg_catalog.=) 'excluded' THEN 'excluded'
         ELSE 'copying'
     END AS state,
     CASE c.relreplident WHEN 'd' THEN 'primary key' WHEN 'i' THEN 'index' WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' END
@@ -161,7 +162,8 @@ SELECT
 FROM scry_backfill.job_table AS jt
 JOIN scry_backfill.job AS j ON j.name OPERATOR(pg_catalog.=) jt.job
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) jt.relid
-ORDER BY jt.job, jt.schema_name, jt.table_name;
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+ORDER BY 1, 2, 3;
 
 -- What happened, newest first. The ring in shared memory may hold what is
 -- stored already: UNION takes it once.

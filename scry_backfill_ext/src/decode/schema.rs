@@ -1,0 +1,281 @@
+//! The schema at a place in the stream: what the shadow must look like from
+//! there on, and which tables the job follows.
+//!
+//! ```text
+//! message, or a changed descriptor ─► dirty ─► next change or commit ─► read (historic snapshot)
+//!                                                     │ document, tables, tables to be copied
+//!                                                     ▼
+//!                                       Schema in the stream ─► note in job_table
+//! ```
+//!
+//! Invariants: the document is read by the queries that the copy uses, at the
+//! very place where it stands in the stream. A table that was made in the
+//! transaction at hand has all its rows in the stream; any other that comes
+//! into the job's scope has rows that nobody sent, and is put on hold: the
+//! platform keeps its changes until it has been copied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::Oid;
+
+use crate::api::options::{JobOptions, Keyless};
+use crate::api::select::{self, Caller};
+use crate::catalog;
+use crate::pg::{historic, read};
+
+/// What a job was started with, as far as its scope goes.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Names and globs.
+    pub list: String,
+    /// `include` and `exclude`.
+    pub options: JobOptions,
+    /// The role whose privileges count.
+    pub owner: u32,
+    /// Along which names without a schema are looked up.
+    pub search_path: Vec<String>,
+    /// `start('*')`: objects that no table needs come along.
+    pub whole_database: bool,
+}
+
+/// A table of the job, by its name of that moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What has changed among the tables of the job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// New ones, whose rows all come by the stream.
+    pub joined: BTreeMap<u32, Member>,
+    /// To be copied while the stream goes on; some may be new.
+    pub held: BTreeMap<u32, Member>,
+    /// Not in the job any more.
+    pub gone: BTreeSet<u32>,
+}
+
+impl Notes {
+    /// Whether there is nothing to note.
+    pub fn is_empty(&self) -> bool {
+        self.joined.is_empty() && self.held.is_empty() && self.gone.is_empty()
+    }
+
+    /// Adds what came later.
+    pub fn extend(&mut self, later: Notes) {
+        for relid in later.gone {
+            self.joined.remove(&relid);
+            self.held.remove(&relid);
+            self.gone.insert(relid);
+        }
+        self.gone.retain(|relid| !later.joined.contains_key(relid) && !later.held.contains_key(relid));
+        self.joined.extend(later.joined);
+        self.held.extend(later.held);
+    }
+}
+
+/// The schema at one place.
+pub struct Reading {
+    /// The catalog document, JSON.
+    pub document: Vec<u8>,
+    /// All tables of the job from here on.
+    pub tables: BTreeMap<u32, Member>,
+    /// The partitioned tables above them.
+    pub parents: BTreeSet<u32>,
+    /// What has changed among them.
+    pub notes: Notes,
+    /// What the job's globs mean but cannot bring, with the reason.
+    pub left_out: Vec<String>,
+}
+
+/// Reads schemas for one job.
+pub struct SchemaReader {
+    scope: Scope,
+    /// Hash of the document sent last on this connection.
+    sent: Option<u64>,
+}
+
+impl SchemaReader {
+    /// A reader that has sent nothing yet.
+    pub fn new(mut scope: Scope) -> SchemaReader {
+        // A table is born without its key; what comes of that is seen with its first update.
+        if scope.options.keyless == Keyless::Refuse {
+            scope.options.keyless = Keyless::InsertsOnly;
+        }
+        SchemaReader { scope, sent: None }
+    }
+
+    /// Reads the schema at the place that is being decoded. `None` when a
+    /// lock is in the way: try again later.
+    ///
+    /// `followed`: the job's tables so far; `excluded`: tables it does not
+    /// want; `wanted`: tables to be copied (again) from here on.
+    pub fn read(
+        &self,
+        followed: &BTreeSet<u32>,
+        excluded: &BTreeSet<u32>,
+        wanted: &BTreeSet<u32>,
+    ) -> Option<Reading> {
+        historic::read(|| self.read_here(followed, excluded, wanted))
+    }
+
+    /// Whether `document` says something new, and from now on is what was sent.
+    pub fn is_news(&mut self, document: &[u8]) -> bool {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(document);
+        self.sent.replace(hash) != Some(hash)
+    }
+
+    fn read_here(
+        &self,
+        followed: &BTreeSet<u32>,
+        excluded: &BTreeSet<u32>,
+        wanted: &BTreeSet<u32>,
+    ) -> Reading {
+        let caller = Caller::of_job(self.scope.owner, self.scope.search_path.clone());
+        let selection = match select::select(&self.scope.list, &self.scope.options, &caller) {
+            Ok(selection) => selection,
+            Err(refusal) => pgrx::error!("could not find the tables of the job: {}", refusal.finding()),
+        };
+        let member =
+            |table: &select::Relation| Member { schema: table.schema.clone(), name: table.name.clone() };
+        let mut tables: BTreeMap<u32, Member> = selection
+            .tables
+            .iter()
+            .filter(|table| !excluded.contains(&table.oid))
+            .map(|table| (table.oid, member(table)))
+            .collect();
+        // A renamed table stays, whatever the list says to its new name.
+        tables
+            .extend(logged_tables(followed.union(wanted).copied().filter(|relid| !excluded.contains(relid))));
+
+        let mut notes = Notes {
+            gone: followed.difference(&tables.keys().copied().collect()).copied().collect(),
+            ..Notes::default()
+        };
+        let born = births(tables.keys().copied().filter(|relid| !followed.contains(relid)));
+        for (relid, member) in &tables {
+            let is_new = !followed.contains(relid);
+            let is_born_here = born.get(relid).is_some_and(|xid| historic::is_current_transaction(*xid));
+            if wanted.contains(relid) || (is_new && !is_born_here) {
+                notes.held.insert(*relid, member.clone());
+            } else if is_new {
+                notes.joined.insert(*relid, member.clone());
+            }
+        }
+        let relids: Vec<u32> = tables.keys().copied().collect();
+        let catalog =
+            catalog::document(&relids, self.scope.whole_database, &catalog::SequenceValues::default());
+        let document = serde_json::to_vec(&catalog)
+            .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
+        let parents = parents(relids.iter().copied());
+        Reading {
+            document,
+            tables,
+            parents,
+            notes,
+            left_out: selection
+                .left_out
+                .into_iter()
+                .map(|(name, why)| format!("{name} is left out: {why}"))
+                .collect(),
+        }
+    }
+}
+
+/// Those of the relations that are there and whose changes stand in the WAL.
+fn logged_tables(relids: impl Iterator<Item = u32>) -> BTreeMap<u32, Member> {
+    const SQL: &str = "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text \
+        FROM pg_catalog.pg_class AS c \
+        JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+        WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1) AND c.relkind OPERATOR(pg_catalog.=) 'r' \
+          AND c.relpersistence OPERATOR(pg_catalog.=) 'p'";
+    let found = read::rows(SQL, &[oids(relids)], |rows| {
+        rows.map(|row| {
+            let member =
+                Member { schema: row.get(2)?.unwrap_or_default(), name: row.get(3)?.unwrap_or_default() };
+            Ok((row.get::<Oid>(1)?.map_or(0, Oid::to_u32), member))
+        })
+        .collect()
+    });
+    found.unwrap_or_else(|err| pgrx::error!("could not read the names of the job's tables: {err}"))
+}
+
+/// Which transactions made these tables. The row of a system column is written
+/// with the table and never again, whatever is altered later.
+fn births(relids: impl Iterator<Item = u32>) -> BTreeMap<u32, u32> {
+    const SQL: &str = "SELECT a.attrelid, a.xmin::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
+        WHERE a.attrelid OPERATOR(pg_catalog.=) ANY ($1) AND a.attnum OPERATOR(pg_catalog.=) -1::pg_catalog.int2";
+    let found = read::rows(SQL, &[oids(relids)], |rows| {
+        rows.map(|row| {
+            let xid = row.get::<String>(2)?.and_then(|text| text.parse().ok()).unwrap_or(0);
+            Ok((row.get::<Oid>(1)?.map_or(0, Oid::to_u32), xid))
+        })
+        .collect()
+    });
+    found.unwrap_or_else(|err| pgrx::error!("could not read when the job's tables were made: {err}"))
+}
+
+/// The partitioned tables above these tables.
+pub fn parents(relids: impl Iterator<Item = u32>) -> BTreeSet<u32> {
+    const SQL: &str = "SELECT DISTINCT a.relid::pg_catalog.oid FROM pg_catalog.unnest($1) AS t (oid) \
+        CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(t.oid) AS a \
+        WHERE a.relid OPERATOR(pg_catalog.<>) t.oid";
+    let found = read::rows(SQL, &[oids(relids)], |rows| {
+        rows.map(|row| Ok(row.get::<Oid>(1)?.map_or(0, Oid::to_u32))).collect()
+    });
+    found.unwrap_or_else(|err| pgrx::error!("could not read the parents of the job's tables: {err}"))
+}
+
+fn oids(relids: impl Iterator<Item = u32>) -> DatumWithOid<'static> {
+    DatumWithOid::from(relids.map(Oid::from).collect::<Vec<_>>())
+}
+
+/// What a message of the extension's own says.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Order {
+    /// For which job.
+    pub job: String,
+    /// The job's generation, which only the extension's own functions know:
+    /// anybody may write messages into the WAL.
+    pub generation: u64,
+    /// Tables to be copied (again) while the stream goes on; they join the job.
+    #[serde(default)]
+    pub hold: BTreeSet<u32>,
+    /// Tables that leave the job.
+    #[serde(default)]
+    pub drop: BTreeSet<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str) -> Member {
+        Member { schema: "public".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn later_notes_win() {
+        let mut notes = Notes { joined: [(1, member("a")), (2, member("b"))].into(), ..Notes::default() };
+        notes.extend(Notes { gone: [1, 5].into(), ..Notes::default() });
+        notes.extend(Notes { held: [(5, member("e"))].into(), ..Notes::default() });
+        assert_eq!(notes.joined.keys().copied().collect::<Vec<_>>(), [2]);
+        assert_eq!(notes.held.keys().copied().collect::<Vec<_>>(), [5]);
+        assert_eq!(notes.gone, [1].into());
+    }
+
+    #[test]
+    fn reads_orders() {
+        let order: Order =
+            serde_json::from_str(r#"{"job": "default", "generation": 3, "hold": [7]}"#).unwrap();
+        assert_eq!(
+            order,
+            Order { job: "default".to_owned(), generation: 3, hold: [7].into(), drop: BTreeSet::new() }
+        );
+    }
+}

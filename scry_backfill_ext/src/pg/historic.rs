@@ -1,0 +1,57 @@
+//! The catalogs as they were at the place in the WAL that is being decoded.
+//!
+//! While the reorder buffer gives out a transaction, the server's historic
+//! snapshot is in force: catalog tables, and only they, are seen as they were
+//! after that transaction's latest command (snapbuild.c, `SNAPSHOT_HISTORIC_MVCC`).
+//! The queries of `sql/catalog` read nothing else, so they can be run there:
+//! what a schema change has made is read by the worker, not by the user who made it.
+//! (Workers run no parallel queries: a helper could not see what this process sees.)
+//!
+//! Invariants: an internal subtransaction is rolled back whatever happens, so
+//! that no lock outlives the reading; nobody is waited for longer than the
+//! `lock_timeout` set here, which is below any `deadlock_timeout` in use: in a
+//! deadlock with a user's migration it is this process that gives way.
+
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+use super::{server, subtransaction};
+
+/// Runs `work`, which reads catalogs only. Inside a callback of the decoder.
+/// `None` when somebody holds a lock that the reading needs: try again later.
+pub fn read<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let reading = || {
+        server::set_local(c"lock_timeout", LOCK_TIMEOUT);
+        // SAFETY: a callback of the reorder buffer runs in a transaction with the historic
+        // snapshot set up; the end of the subtransaction pops what is pushed here.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        Some(work())
+    };
+    subtransaction::rolled_back(reading, |error| match error {
+        CaughtError::PostgresError(ref report) | CaughtError::ErrorReport(ref report)
+            if report.sql_error_code() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE =>
+        {
+            None
+        }
+        other => other.rethrow(),
+    })
+}
+
+/// Whether `xid` is the transaction being decoded or one of its
+/// subtransactions. Inside [`read`].
+pub fn is_current_transaction(xid: u32) -> bool {
+    // SAFETY: `read` has pushed the historic snapshot; in such a one subxip
+    // holds the decoded transaction and its subtransactions (reorderbuffer.c, ReorderBufferCopySnap).
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        if snapshot.is_null() || (*snapshot).subxip.is_null() || (*snapshot).subxcnt <= 0 {
+            return false;
+        }
+        std::slice::from_raw_parts((*snapshot).subxip, (*snapshot).subxcnt as usize)
+            .iter()
+            .any(|own| own.into_inner() == xid)
+    }
+}
+
+/// Milliseconds; `deadlock_timeout` is 1 s by default.
+const LOCK_TIMEOUT: &str = "100";
