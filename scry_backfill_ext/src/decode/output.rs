@@ -25,9 +25,9 @@ use scry_wire::message::{Confirm, Message, Relation};
 use scry_wire::{Lsn, SeenBy};
 
 use super::relation_cache::{Lookup, RelationCache};
-use super::schema::{Notes, Order, SchemaReader};
+use super::schema::{Asked, Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
-use crate::api::ddl;
+use crate::api::ddl::Note;
 use crate::batch::{Batch, LargeValue};
 use crate::confirm::Progress;
 use crate::guc;
@@ -185,13 +185,13 @@ impl Output {
         let followed = self.cache.followed().relids();
         let excluded = self.cache.followed().excluded().clone();
         let reading = loop {
-            match self.schemas.reader.read(&followed, &excluded, &self.schemas.wanted) {
+            match self.schemas.reader.read(&followed, &excluded, &self.schemas.asked) {
                 Some(reading) => break reading,
                 None => self.wait_for_lock(),
             }
         };
         self.schemas.dirty = false;
-        self.schemas.wanted.clear();
+        self.schemas.asked = Asked::default();
         for text in &reading.left_out {
             if self.schemas.told.insert(text.clone()) {
                 self.link.job.event(Level::Warning, text, "");
@@ -240,8 +240,8 @@ pub struct Schemas {
     dirty: bool,
     /// What the snapshot of the copied catalog saw, if it was not the slot's own.
     seen_by: Option<SeenBy>,
-    /// Tables that are to be copied (again) from the next schema on.
-    wanted: BTreeSet<u32>,
+    /// What the next schema must look into.
+    asked: Asked,
     notes: Notes,
     /// What has been told already.
     told: BTreeSet<String>,
@@ -258,7 +258,7 @@ impl Schemas {
             reader: SchemaReader::new(row.scope.clone()),
             dirty: false,
             seen_by,
-            wanted: BTreeSet::new(),
+            asked: Asked::default(),
             notes: Notes::default(),
             told: BTreeSet::new(),
         }
@@ -507,8 +507,11 @@ impl Sink for Output {
     }
 
     fn message(&mut self, _transaction: &Transaction, content: &[u8]) {
-        if content == ddl::SCHEMA_CHANGED {
+        if let Some(note) = Note::read(content) {
             self.schemas.dirty = true;
+            if let Note::Rewrite(relid) = note {
+                self.schemas.asked.rewritten.insert(relid);
+            }
             return;
         }
         // What is not an order to this job is nothing.
@@ -518,12 +521,12 @@ impl Sink for Output {
         }
         self.schemas.dirty = true;
         for relid in order.drop {
-            self.schemas.wanted.remove(&relid);
+            self.schemas.asked.wanted.remove(&relid);
             self.cache.followed().exclude(relid);
         }
         for relid in order.hold {
             self.cache.followed().include(relid);
-            self.schemas.wanted.insert(relid);
+            self.schemas.asked.wanted.insert(relid);
         }
     }
 

@@ -93,6 +93,15 @@ pub struct Reading {
     pub left_out: Vec<String>,
 }
 
+/// What messages in the stream have said since the last schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Tables to be copied (again), as the job's owner wants it.
+    pub wanted: BTreeSet<u32>,
+    /// Tables that a command has rewritten.
+    pub rewritten: BTreeSet<u32>,
+}
+
 /// Reads schemas for one job.
 pub struct SchemaReader {
     scope: Scope,
@@ -114,14 +123,9 @@ impl SchemaReader {
     /// lock is in the way: try again later.
     ///
     /// `followed`: the job's tables so far; `excluded`: tables it does not
-    /// want; `wanted`: tables to be copied (again) from here on.
-    pub fn read(
-        &self,
-        followed: &BTreeSet<u32>,
-        excluded: &BTreeSet<u32>,
-        wanted: &BTreeSet<u32>,
-    ) -> Option<Reading> {
-        historic::read(|| self.read_here(followed, excluded, wanted))
+    /// want.
+    pub fn read(&self, followed: &BTreeSet<u32>, excluded: &BTreeSet<u32>, asked: &Asked) -> Option<Reading> {
+        historic::read(|| self.read_here(followed, excluded, asked))
     }
 
     /// Whether `document` says something new, and from now on is what was sent.
@@ -130,12 +134,7 @@ impl SchemaReader {
         self.sent.replace(hash) != Some(hash)
     }
 
-    fn read_here(
-        &self,
-        followed: &BTreeSet<u32>,
-        excluded: &BTreeSet<u32>,
-        wanted: &BTreeSet<u32>,
-    ) -> Reading {
+    fn read_here(&self, followed: &BTreeSet<u32>, excluded: &BTreeSet<u32>, asked: &Asked) -> Reading {
         let caller = Caller::of_job(self.scope.owner, self.scope.search_path.clone());
         let selection = match select::select(&self.scope.list, &self.scope.options, &caller) {
             Ok(selection) => selection,
@@ -150,18 +149,20 @@ impl SchemaReader {
             .map(|table| (table.oid, member(table)))
             .collect();
         // A renamed table stays, whatever the list says to its new name.
-        tables
-            .extend(logged_tables(followed.union(wanted).copied().filter(|relid| !excluded.contains(relid))));
+        tables.extend(logged_tables(
+            followed.union(&asked.wanted).copied().filter(|relid| !excluded.contains(relid)),
+        ));
 
         let mut notes = Notes {
             gone: followed.difference(&tables.keys().copied().collect()).copied().collect(),
             ..Notes::default()
         };
         let born = births(tables.keys().copied().filter(|relid| !followed.contains(relid)));
+        let rewritten = rewritten_here(&asked.rewritten);
         for (relid, member) in &tables {
             let is_new = !followed.contains(relid);
             let is_born_here = born.get(relid).is_some_and(|xid| historic::is_current_transaction(*xid));
-            if wanted.contains(relid) || (is_new && !is_born_here) {
+            if asked.wanted.contains(relid) || rewritten.contains(relid) || (is_new && !is_born_here) {
                 notes.held.insert(*relid, member.clone());
             } else if is_new {
                 notes.joined.insert(*relid, member.clone());
@@ -210,14 +211,34 @@ fn logged_tables(relids: impl Iterator<Item = u32>) -> BTreeMap<u32, Member> {
 fn births(relids: impl Iterator<Item = u32>) -> BTreeMap<u32, u32> {
     const SQL: &str = "SELECT a.attrelid, a.xmin::pg_catalog.text FROM pg_catalog.pg_attribute AS a \
         WHERE a.attrelid OPERATOR(pg_catalog.=) ANY ($1) AND a.attnum OPERATOR(pg_catalog.=) -1::pg_catalog.int2";
-    let found = read::rows(SQL, &[oids(relids)], |rows| {
+    writers(SQL, relids)
+}
+
+/// Runs a query that tells which transaction wrote a table's row in a catalog.
+fn writers(sql: &str, relids: impl Iterator<Item = u32>) -> BTreeMap<u32, u32> {
+    let found = read::rows(sql, &[oids(relids)], |rows| {
         rows.map(|row| {
             let xid = row.get::<String>(2)?.and_then(|text| text.parse().ok()).unwrap_or(0);
             Ok((row.get::<Oid>(1)?.map_or(0, Oid::to_u32), xid))
         })
         .collect()
     });
-    found.unwrap_or_else(|err| pgrx::error!("could not read when the job's tables were made: {err}"))
+    found.unwrap_or_else(|err| pgrx::error!("could not read who made or changed the job's tables: {err}"))
+}
+
+/// Those of the tables that this transaction has rewritten. Anybody may write
+/// a message; a table's row in `pg_class` is written by its owner only.
+fn rewritten_here(relids: &BTreeSet<u32>) -> BTreeSet<u32> {
+    const SQL: &str = "SELECT c.oid, c.xmin::pg_catalog.text FROM pg_catalog.pg_class AS c \
+        WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)";
+    if relids.is_empty() {
+        return BTreeSet::new();
+    }
+    writers(SQL, relids.iter().copied())
+        .into_iter()
+        .filter(|(_, xid)| historic::is_current_transaction(*xid))
+        .map(|(relid, _)| relid)
+        .collect()
 }
 
 /// The partitioned tables above these tables.

@@ -28,8 +28,12 @@ CREATE EVENT TRIGGER scry_backfill_ddl ON ddl_command_end
 CREATE EVENT TRIGGER scry_backfill_drop ON sql_drop
     EXECUTE FUNCTION scry_backfill.note_ddl();
 
+CREATE EVENT TRIGGER scry_backfill_rewrite ON table_rewrite
+    EXECUTE FUNCTION scry_backfill.note_ddl();
+
 -- Also in sessions that apply somebody else's replication.
 ALTER EVENT TRIGGER scry_backfill_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER scry_backfill_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER scry_backfill_rewrite ENABLE ALWAYS;
 
 REVOKE ALL ON FUNCTION scry_backfill.note_ddl() FROM PUBLIC;
