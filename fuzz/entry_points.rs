@@ -16,8 +16,8 @@ use scry_wire::frame::{Frame, Tag, seal};
 use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX};
 use scry_wire::message::change::{Assembler, Change, ChangeWriter, OldKind, OldTuple};
 use scry_wire::message::{
-    CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
-    LateCopy, Message, Notice, Refuse, Welcome,
+    Ask, CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress,
+    Hello, LateCopy, Message, Notice, Refuse, Tell, Welcome,
 };
 use scry_wire::tuple::{self, Field, Fields};
 
@@ -87,6 +87,8 @@ fn control_payload(tag: Tag, payload: &[u8]) {
         Tag::CopyFinished => message::<CopyFinished>(payload),
         Tag::LateCopy => message::<LateCopy>(payload),
         Tag::Confirm => message::<Confirm>(payload),
+        Tag::Ask => message::<Ask>(payload),
+        Tag::Tell => message::<Tell>(payload),
         Tag::Catalog | Tag::Rows | Tag::Batch => {}
     }
 }

@@ -16,6 +16,7 @@ mod handoff;
 #[allow(unsafe_code, ffi_unwind_calls)]
 mod pg;
 mod snapshot;
+mod verify;
 mod worker;
 
 ::pgrx::pg_module_magic!(name, version);

@@ -26,5 +26,6 @@ pub mod metrics;
 pub mod origin;
 pub mod serve;
 pub mod shadow;
+pub mod verify;
 
 pub use error::{Error, Result, describe as error_text};

@@ -149,6 +149,7 @@ pub fn role_label(role: Role) -> &'static str {
         Role::Stream => "stream",
         Role::Lead => "lead",
         Role::Copy => "copy",
+        Role::Verify => "verify",
     }
 }
 

@@ -118,7 +118,8 @@ pub fn require_from_worker(tag: Tag) -> Result<(), Error> {
         | Tag::ChunkEnd
         | Tag::Catalog
         | Tag::CopyFinish
-        | Tag::LateCopy => Ok(()),
+        | Tag::LateCopy
+        | Tag::Ask => Ok(()),
         _ => Err(Error::Unexpected { tag: tag.as_char(), expected: "a frame that a worker sends" }),
     }
 }
@@ -133,7 +134,8 @@ pub fn require_from_platform(tag: Tag) -> Result<(), Error> {
         | Tag::ChunkDone
         | Tag::CopyProgress
         | Tag::CopyFinished
-        | Tag::Confirm => Ok(()),
+        | Tag::Confirm
+        | Tag::Tell => Ok(()),
         _ => Err(Error::Unexpected { tag: tag.as_char(), expected: "a frame that a platform sends" }),
     }
 }

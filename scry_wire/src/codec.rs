@@ -52,6 +52,11 @@ impl<'a> Writer<'a> {
         self.buf.extend_from_slice(&value.to_be_bytes());
     }
 
+    /// Sixteen bytes.
+    pub fn u128(&mut self, value: u128) {
+        self.buf.extend_from_slice(&value.to_be_bytes());
+    }
+
     /// Eight bytes, signed.
     pub fn i64(&mut self, value: i64) {
         self.buf.extend_from_slice(&value.to_be_bytes());
@@ -153,6 +158,11 @@ impl<'a> Reader<'a> {
     /// Eight bytes.
     pub fn u64(&mut self, what: &'static str) -> Result<u64, Error> {
         Ok(u64::from_be_bytes(self.array(what)?))
+    }
+
+    /// Sixteen bytes.
+    pub fn u128(&mut self, what: &'static str) -> Result<u128, Error> {
+        Ok(u128::from_be_bytes(self.array(what)?))
     }
 
     /// Eight bytes, signed.

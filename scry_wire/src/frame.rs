@@ -60,6 +60,10 @@ pub enum Tag {
     Batch = b'B',
     /// How far the shadow is ([`crate::message::Confirm`]).
     Confirm = b'A',
+    /// What a verifying session wants next ([`crate::message::Ask`]).
+    Ask = b'V',
+    /// What the shadow holds ([`crate::message::Tell`]).
+    Tell = b'v',
 }
 
 impl Tag {
@@ -82,6 +86,8 @@ impl Tag {
             b'L' => Tag::LateCopy,
             b'B' => Tag::Batch,
             b'A' => Tag::Confirm,
+            b'V' => Tag::Ask,
+            b'v' => Tag::Tell,
             _ => return Err(Error::Undefined { what: "frame tag", got: byte.into() }),
         })
     }

@@ -23,6 +23,7 @@ pub mod catalog;
 pub mod codec;
 mod error;
 pub mod frame;
+pub mod hash;
 pub mod limits;
 mod lsn;
 pub mod message;

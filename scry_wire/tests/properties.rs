@@ -38,7 +38,7 @@ fn lsn() -> impl Strategy<Value = Lsn> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let role = prop_oneof![Just(Role::Stream), Just(Role::Lead), Just(Role::Copy)];
+    let role = prop_oneof![Just(Role::Stream), Just(Role::Lead), Just(Role::Copy), Just(Role::Verify)];
     let versions = (0..=version::VERSION_MAX, version::VERSION_MAX..);
     let numbers = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
     (versions, role, numbers, (name(), name(), name(), name(), name())).prop_map(

@@ -15,6 +15,7 @@ mod rates;
 mod refusals;
 mod security;
 mod values;
+mod verify;
 
 use anyhow::{Context, Result};
 use scry_testkit::load::{Load, LoadOptions, MIXED_SCHEMA, Mixed};

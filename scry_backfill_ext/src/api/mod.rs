@@ -14,6 +14,7 @@ pub(crate) mod refusal;
 pub(crate) mod select;
 mod start;
 mod status;
+mod verify;
 mod wait;
 
 ::pgrx::extension_sql_file!("sql/tables.sql", name = "tables", bootstrap);

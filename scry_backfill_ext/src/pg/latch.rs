@@ -94,7 +94,10 @@ pub fn serve_interrupts() {
     pgrx::check_for_interrupts!();
     // SAFETY: a sig_atomic_t flag of this process, read and cleared by its one thread.
     unsafe {
-        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
+        // A user's session reloads between two statements, by itself.
+        if pg_sys::MyBackendType != pg_sys::BackendType::B_BACKEND
+            && (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0
+        {
             (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
             pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
         }

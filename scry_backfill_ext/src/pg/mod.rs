@@ -28,6 +28,7 @@ pub mod row;
 pub mod scan;
 pub mod sequence;
 pub mod server;
+pub mod settings;
 pub mod shared;
 pub mod slot_drop;
 pub mod snapshot;

@@ -64,33 +64,82 @@ impl RelationRef<'_> {
 
     /// Its description for the wire, and what encodes its rows.
     pub fn describe(&self, toast: Toast) -> (Relation, RowEncoder) {
+        let relation = self.description();
         // SAFETY: open by contract; catalog caches may be read both in a
         // transaction and under a historic snapshot.
+        let encoder = unsafe { RowEncoder::new((*self.relation).rd_att, relation.format, toast) };
+        (relation, encoder)
+    }
+
+    fn description(&self) -> Relation {
+        // SAFETY: as `describe`.
+        unsafe {
+            let class = &*(*self.relation).rd_rel;
+            let replica_identity = replica_identity(class);
+            Relation {
+                relid: self.relid(),
+                format: row::format_of((*self.relation).rd_att, row::travels),
+                replica_identity,
+                schema: self.schema(),
+                name: name_of(&class.relname),
+                columns: self.columns(replica_identity == ReplicaIdentity::Full),
+            }
+        }
+    }
+
+    /// As [`describe`](Self::describe), for hashes of whole rows
+    /// ([`scry_wire::hash`]): generated columns too, in the order of the hash,
+    /// and by the primary key where the replica identity is no key. In a
+    /// transaction.
+    pub fn describe_whole(&self) -> (Relation, RowEncoder) {
+        // SAFETY: open by contract; the bitmaps are palloc'd, for the function's time.
         unsafe {
             let class = &*(*self.relation).rd_rel;
             let desc = (*self.relation).rd_att;
-            let format = row::format_of(desc);
-            let schema = pg_sys::get_namespace_name(class.relnamespace);
-            let schema = if schema.is_null() {
-                String::new()
-            } else {
-                CStr::from_ptr(schema).to_string_lossy().into_owned()
-            };
-            let replica_identity = match class.relreplident as u8 {
-                b'i' => ReplicaIdentity::Index,
-                b'f' => ReplicaIdentity::Full,
-                b'n' => ReplicaIdentity::Nothing,
-                _ => ReplicaIdentity::Default,
-            };
+            let is_there = |a: &pg_sys::FormData_pg_attribute| !a.attisdropped;
+            let format = row::format_of(desc, is_there);
+            let mut keys = pg_sys::RelationGetIdentityKeyBitmap(self.relation);
+            if keys.is_null() {
+                let primary = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
+                keys = pg_sys::RelationGetIndexAttrBitmap(self.relation, primary);
+            }
+            let mut columns: Vec<Column> = (0..(*desc).natts as usize)
+                .map(|i| &*compat::attribute(desc, i))
+                .filter(|a| is_there(a))
+                .map(|a| column(a, is_member(a, keys)))
+                .collect();
+            scry_wire::hash::sort(&mut columns);
+            let encoder = RowEncoder::of_columns(desc, columns.iter().map(|c| c.attnum), format);
             let relation = Relation {
                 relid: self.relid(),
                 format,
-                replica_identity,
-                schema,
+                replica_identity: replica_identity(class),
+                schema: self.schema(),
                 name: name_of(&class.relname),
-                columns: self.columns(replica_identity == ReplicaIdentity::Full),
+                columns,
             };
-            (relation, RowEncoder::new(desc, format, toast))
+            (relation, encoder)
+        }
+    }
+
+    /// What encodes rows of the columns that travel, for as long as the transaction.
+    pub fn plain(&self) -> (Relation, RowEncoder) {
+        let relation = self.description();
+        let attnums = relation.columns.iter().map(|c| c.attnum);
+        // SAFETY: open by contract; the description's columns are its own.
+        let encoder = unsafe { RowEncoder::of_columns((*self.relation).rd_att, attnums, relation.format) };
+        (relation, encoder)
+    }
+
+    unsafe fn schema(&self) -> String {
+        // SAFETY: open by contract; the name is palloc'd, null if it is gone.
+        unsafe {
+            let schema = pg_sys::get_namespace_name((*(*self.relation).rd_rel).relnamespace);
+            if schema.is_null() {
+                String::new()
+            } else {
+                CStr::from_ptr(schema).to_string_lossy().into_owned()
+            }
         }
     }
 
@@ -113,10 +162,7 @@ impl RelationRef<'_> {
         unsafe {
             let desc = (*self.relation).rd_att;
             let keys = pg_sys::RelationGetIdentityKeyBitmap(self.relation);
-            let is_key = |a: &pg_sys::FormData_pg_attribute| {
-                let member = i32::from(a.attnum) - pg_sys::FirstLowInvalidHeapAttributeNumber;
-                pg_sys::bms_is_member(member, keys)
-            };
+            let is_key = |a: &pg_sys::FormData_pg_attribute| is_member(a, keys);
             // Half a key identifies nothing: a generated column does not travel.
             let whole = (0..(*desc).natts as usize)
                 .map(|i| &*compat::attribute(desc, i))
@@ -124,16 +170,36 @@ impl RelationRef<'_> {
             (0..(*desc).natts as usize)
                 .map(|i| &*compat::attribute(desc, i))
                 .filter(|a| row::travels(a))
-                .map(|a| Column {
-                    attnum: a.attnum,
-                    key: full || (whole && is_key(a)),
-                    identity_always: a.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,
-                    type_oid: a.atttypid.to_u32(),
-                    type_mod: a.atttypmod,
-                    name: name_of(&a.attname),
-                })
+                .map(|a| column(a, full || (whole && is_key(a))))
                 .collect()
         }
+    }
+}
+
+fn column(a: &pg_sys::FormData_pg_attribute, key: bool) -> Column {
+    Column {
+        attnum: a.attnum,
+        key,
+        identity_always: a.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,
+        type_oid: a.atttypid.to_u32(),
+        type_mod: a.atttypmod,
+        name: name_of(&a.attname),
+    }
+}
+
+/// Whether a column is in a bitmap of columns; none are in a null one.
+unsafe fn is_member(a: &pg_sys::FormData_pg_attribute, columns: *mut pg_sys::Bitmapset) -> bool {
+    let member = i32::from(a.attnum) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+    // SAFETY: a bitmap of the server's, or null.
+    unsafe { pg_sys::bms_is_member(member, columns) }
+}
+
+fn replica_identity(class: &pg_sys::FormData_pg_class) -> ReplicaIdentity {
+    match class.relreplident as u8 {
+        b'i' => ReplicaIdentity::Index,
+        b'f' => ReplicaIdentity::Full,
+        b'n' => ReplicaIdentity::Nothing,
+        _ => ReplicaIdentity::Default,
     }
 }
 

@@ -78,11 +78,11 @@ struct RowContext {
 }
 
 impl RowContext {
-    fn new() -> Self {
-        // SAFETY: the parent lives as long as the process.
+    fn new(parent: pg_sys::MemoryContext) -> Self {
+        // SAFETY: the parent outlives the encoder, or is deleted with it after an error.
         let context = unsafe {
             pg_sys::AllocSetContextCreateInternal(
-                pg_sys::TopMemoryContext,
+                parent,
                 c"scry_backfill row".as_ptr(),
                 pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
                 pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
@@ -128,16 +128,19 @@ pub fn travels(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     !attribute.attisdropped && attribute.attgenerated == 0
 }
 
-/// Binary if every travelling column's type means the same on the shadow.
+/// Binary if the type of every column that is `wanted` means the same on the shadow.
 ///
 /// # Safety
 /// `desc` must be valid, and catalog caches readable.
-pub unsafe fn format_of(desc: pg_sys::TupleDesc) -> Format {
+pub unsafe fn format_of(
+    desc: pg_sys::TupleDesc,
+    wanted: impl Fn(&pg_sys::FormData_pg_attribute) -> bool,
+) -> Format {
     // SAFETY: by contract.
     let safe = unsafe {
         (0..(*desc).natts as usize)
             .map(|i| &*compat::attribute(desc, i))
-            .filter(|a| travels(a))
+            .filter(|a| wanted(a))
             .all(|a| binary_is_safe(a.atttypid))
     };
     if safe { Format::Binary } else { Format::Text }
@@ -187,20 +190,46 @@ impl RowEncoder {
     /// `desc` must be valid, and catalog caches readable.
     pub unsafe fn new(desc: pg_sys::TupleDesc, format: Format, toast: Toast) -> Self {
         // SAFETY: by contract.
-        let (natts, attributes) = unsafe {
-            let natts = (*desc).natts as usize;
-            let attributes = (0..natts)
+        unsafe {
+            let memory = pg_sys::TopMemoryContext;
+            let attributes = (0..(*desc).natts as usize)
                 .map(|i| (i, &*compat::attribute(desc, i)))
                 .filter(|(_, a)| travels(a))
-                .map(|(i, a)| Attribute::new(i, a, format, toast))
+                .map(|(i, a)| Attribute::new(i, a, format, toast, memory))
                 .collect();
-            (natts, attributes)
-        };
+            Self::of(desc, attributes, memory)
+        }
+    }
+
+    /// Of these columns (numbers, from 1) in this order, for as long as the
+    /// transaction: in a user's session an error must leave nothing behind.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new); the columns must be there.
+    pub unsafe fn of_columns(
+        desc: pg_sys::TupleDesc,
+        columns: impl Iterator<Item = i16>,
+        format: Format,
+    ) -> Self {
+        // SAFETY: by contract.
+        unsafe {
+            let memory = pg_sys::CurTransactionContext;
+            let attributes = columns
+                .map(|attnum| usize::try_from(attnum - 1).unwrap_or(0))
+                .map(|i| Attribute::new(i, &*compat::attribute(desc, i), format, Toast::Fetch, memory))
+                .collect();
+            Self::of(desc, attributes, memory)
+        }
+    }
+
+    unsafe fn of(desc: pg_sys::TupleDesc, attributes: Vec<Attribute>, memory: pg_sys::MemoryContext) -> Self {
+        // SAFETY: by contract.
+        let natts = unsafe { (*desc).natts as usize };
         RowEncoder {
             attributes,
             values: vec![Datum::from(0); natts],
             nulls: vec![true; natts],
-            context: RowContext::new(),
+            context: RowContext::new(memory),
         }
     }
 
@@ -268,7 +297,13 @@ impl RowEncoder {
 }
 
 impl Attribute {
-    unsafe fn new(index: usize, form: &pg_sys::FormData_pg_attribute, format: Format, toast: Toast) -> Self {
+    unsafe fn new(
+        index: usize,
+        form: &pg_sys::FormData_pg_attribute,
+        format: Format,
+        toast: Toast,
+        memory: pg_sys::MemoryContext,
+    ) -> Self {
         // SAFETY: catalog caches are readable by contract; the FmgrInfo is
         // boxed, so that it stays where fmgr_info put it together.
         unsafe {
@@ -285,7 +320,7 @@ impl Attribute {
                     if base == pg_sys::TEXTOID { Write::of(base.to_u32()) } else { Write::Output }
                 }
             };
-            pg_sys::fmgr_info_cxt(id, &mut *function, pg_sys::TopMemoryContext);
+            pg_sys::fmgr_info_cxt(id, &mut *function, memory);
             let toast = if form.attlen == -1 { toast } else { Toast::Fetch };
             Attribute { index, write, toast, function }
         }

@@ -9,6 +9,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use scry_wire::hash::{RowHash, RowHasher};
 use scry_wire::message::Relation;
 
 use super::relation::RelationRef;
@@ -92,6 +93,123 @@ impl TableScan {
         rows
     }
 }
+
+/// A table whose rows are hashed, in a user's session.
+pub struct HashScan {
+    relation: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    hashed: (Relation, RowEncoder),
+    plain: (Relation, RowEncoder),
+    hasher: RowHasher,
+    natts: usize,
+}
+
+/// A row under the scan.
+pub struct HashedRow<'a> {
+    /// Its hashes.
+    pub hash: RowHash,
+    plain: &'a mut RowEncoder,
+    values: &'a [pg_sys::Datum],
+    nulls: &'a [bool],
+}
+
+impl HashedRow<'_> {
+    /// Appends the row as it travels.
+    pub fn encode(&mut self, out: &mut Vec<u8>) {
+        // SAFETY: the values are the scan's, of the encoder's relation.
+        unsafe { self.plain.encode(self.values, self.nulls, out, None) }
+    }
+}
+
+impl HashScan {
+    /// Locks and opens the table; `None` when it has been dropped.
+    pub fn open(relid: u32) -> Option<HashScan> {
+        // SAFETY: as `TableScan::open`.
+        unsafe {
+            let relation = pg_sys::try_relation_open(relid.into(), pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                return None;
+            }
+            let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
+            let lent = RelationRef::new(relation);
+            let hashed = lent.describe_whole();
+            let plain = lent.plain();
+            let hasher = RowHasher::new(&hashed.0.columns);
+            let natts = (*(*relation).rd_att).natts as usize;
+            Some(HashScan { relation, slot, hashed, plain, hasher, natts })
+        }
+    }
+
+    /// The table, as its rows are hashed.
+    pub fn description(&self) -> &Relation {
+        &self.hashed.0
+    }
+
+    /// The table, as its rows travel.
+    pub fn plain(&self) -> &Relation {
+        &self.plain.0
+    }
+
+    /// The table's storage number.
+    pub fn filenode(&self) -> u32 {
+        // SAFETY: open until drop.
+        unsafe { RelationRef::new(self.relation).filenode() }
+    }
+
+    /// Hands each row that the snapshot in force sees to `each`, until that
+    /// says `false`.
+    pub fn rows(&mut self, mut each: impl FnMut(HashedRow<'_>) -> bool) {
+        let mut tuple = Vec::with_capacity(8 << 10);
+        let HashScan { relation, slot, hashed, plain, hasher, natts } = self;
+        // SAFETY: as `TableScan::read`.
+        unsafe {
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(*relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            if blocks == 0 {
+                return;
+            }
+            let scan = Scan::begin(*relation, 0, blocks);
+            while scan.next(*slot) {
+                let row = &mut **slot;
+                if (row.tts_nvalid as usize) < *natts {
+                    pg_sys::slot_getsomeattrs_int(*slot, *natts as i32);
+                }
+                let values = std::slice::from_raw_parts(row.tts_values, *natts);
+                let nulls = std::slice::from_raw_parts(row.tts_isnull, *natts);
+                tuple.clear();
+                hashed.1.encode(values, nulls, &mut tuple, None);
+                let fields = tuple.get(FIELD_COUNT_LEN..).unwrap_or_default();
+                let Ok((hash, _)) = hasher.row(fields) else {
+                    pgrx::error!("a row was encoded that cannot be hashed")
+                };
+                if !each(HashedRow { hash, plain: &mut plain.1, values, nulls }) {
+                    break;
+                }
+                if tuple.capacity() > TUPLE_KEEP {
+                    tuple = Vec::with_capacity(8 << 10);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for HashScan {
+    fn drop(&mut self) {
+        // While unwinding the transaction's abort gives everything back.
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: as `TableScan::drop`.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::relation_close(self.relation, pg_sys::AccessShareLock as i32);
+        }
+    }
+}
+
+/// A tuple's field count, in front of what is hashed.
+const FIELD_COUNT_LEN: usize = 2;
+/// Room that is kept from row to row.
+const TUPLE_KEEP: usize = 1 << 20;
 
 impl Drop for TableScan {
     fn drop(&mut self) {

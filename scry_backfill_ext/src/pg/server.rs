@@ -136,13 +136,16 @@ pub fn set_local(name: &CStr, value: &str) {
 
 /// This process's database, by name. For workers, outside a transaction.
 pub fn database_name() -> String {
-    super::snapshot::transaction(|| {
-        // SAFETY: inside a transaction; the name is palloc'd, null if the database is gone.
-        unsafe {
-            let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-            if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
-        }
-    })
+    super::snapshot::transaction(database_name_here)
+}
+
+/// As [`database_name`], inside a transaction.
+pub fn database_name_here() -> String {
+    // SAFETY: inside a transaction; the name is palloc'd, null if the database is gone.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
 }
 
 /// `server_version_num` of the running server.

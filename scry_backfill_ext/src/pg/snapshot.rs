@@ -59,6 +59,29 @@ impl ReadTransaction {
     }
 }
 
+/// A snapshot of this moment, in force until it is dropped: for a function of
+/// a user's session, whatever the isolation level of its transaction.
+pub struct Moment(());
+
+impl Moment {
+    /// Takes the snapshot. What is in force must be given back in turn.
+    pub fn take() -> Self {
+        // SAFETY: inside a transaction (SQL functions only); pushing copies the snapshot.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) }
+        Moment(())
+    }
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        // While unwinding the transaction's abort gives it back.
+        if !std::thread::panicking() {
+            // SAFETY: pushed by `take`; all that was pushed since is gone.
+            unsafe { pg_sys::PopActiveSnapshot() }
+        }
+    }
+}
+
 fn begin() {
     // SAFETY: outside a transaction; as pgrx's BackgroundWorker::transaction.
     unsafe {

@@ -29,6 +29,13 @@ pub fn jobs_changed() {
     JOBS_CHANGED.set(true);
 }
 
+/// Whether this transaction has changed something: its own snapshots see it,
+/// nobody else does.
+pub fn has_written() -> bool {
+    // SAFETY: reads this process's transaction state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::TransactionId::INVALID }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn on_transaction_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     let committed = match event {

@@ -28,24 +28,27 @@ pub struct Identity {
 impl Identity {
     /// The identity of this worker's job. `database_name` is this database's.
     pub fn new(job: &Job, role: Role, database_name: &str) -> Identity {
-        let (version_min, version_max) = Hello::versions();
-        Identity {
-            hello: Hello {
-                version_min,
-                version_max,
-                role,
-                system_identifier: wal::system_identifier(),
-                timeline: wal::timeline(),
-                database_oid: server::database(),
-                server_version_num: server::version_num(),
-                generation: job.generation,
-                database: database_name.to_owned(),
-                job: job.name.clone(),
-                shadow_id: guc::shadow_id(),
-                encoding: server::encoding(),
-                software: concat!("scry_backfill ", env!("CARGO_PKG_VERSION")).to_owned(),
-            },
-        }
+        Identity { hello: hello(&job.name, job.generation, role, database_name) }
+    }
+}
+
+/// The hello of a connection of this database's job.
+pub fn hello(job: &str, generation: u64, role: Role, database_name: &str) -> Hello {
+    let (version_min, version_max) = Hello::versions();
+    Hello {
+        version_min,
+        version_max,
+        role,
+        system_identifier: wal::system_identifier(),
+        timeline: wal::timeline(),
+        database_oid: server::database(),
+        server_version_num: server::version_num(),
+        generation,
+        database: database_name.to_owned(),
+        job: job.to_owned(),
+        shadow_id: guc::shadow_id(),
+        encoding: server::encoding(),
+        software: concat!("scry_backfill ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a request to a role: hello, shadow, lease, work, last word.
 //!
 //! ```text
-//! hello ─► version ─► shadow of the job ─► seat of the role ─► lead | copy | stream
+//! hello ─► version ─► shadow of the job ─► seat of the role ─► lead | copy | stream | verify
 //!   └─ any error on the way ─► Refuse frame, end of the answer
 //! ```
 //!
@@ -14,6 +14,7 @@ use super::link::{FrameReader, FrameSender};
 use crate::apply::{copy, lead, worker};
 use crate::shadow::lease::Guard;
 use crate::shadow::{Shadow, Shadows};
+use crate::verify;
 use crate::{Error, Result, metrics};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -116,11 +117,13 @@ async fn with_seat(
         Role::Stream => shadow.stream.take().await?,
         Role::Lead => shadow.lead.take().await?,
         Role::Copy => shadow.copies.join().await?,
+        Role::Verify => shadow.verifiers.join().await?,
     };
     let work: BoxFuture<'_, Result<()>> = match hello.role {
         Role::Stream => Box::pin(worker::serve(shadow, hello, reader, sender)),
         Role::Lead => Box::pin(lead::serve(shadow, hello, reader, sender)),
         Role::Copy => Box::pin(copy::serve(shadow, hello, reader, sender)),
+        Role::Verify => Box::pin(verify::serve(shadow, hello, reader, sender)),
     };
     let Guard { replaced, .. } = &guard;
     tokio::select! {
@@ -152,6 +155,7 @@ impl Open {
             Role::Stream => "stream",
             Role::Lead => "lead",
             Role::Copy => "copy",
+            Role::Verify => "verify",
         };
         ::metrics::gauge!(metrics::CONNECTIONS, "role" => role).increment(1.0);
         Open { role }

@@ -184,7 +184,7 @@ async fn copy_rows(
 }
 
 /// `COPY … FROM STDIN` for a relation's columns and format.
-pub(super) fn copy_statement(relation: &Relation) -> String {
+pub(crate) fn copy_statement(relation: &Relation) -> String {
     let columns: Vec<&str> = relation.columns.iter().map(|c| c.name.as_str()).collect();
     let list = match columns.is_empty() {
         true => String::new(),
@@ -198,7 +198,7 @@ pub(super) fn copy_statement(relation: &Relation) -> String {
 }
 
 /// A COPY that takes tuples as they stand on the wire.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     copy: Pin<Box<CopyInSink<Bytes>>>,
     text: Option<TextRows>,
     out: BytesMut,
@@ -209,13 +209,13 @@ pub(super) struct Sink {
 type Sent = std::result::Result<(), tokio_postgres::Error>;
 
 impl Sink {
-    pub(super) fn new(copy: CopyInSink<Bytes>, format: Format) -> Self {
+    pub(crate) fn new(copy: CopyInSink<Bytes>, format: Format) -> Self {
         let text = (format == Format::Text).then(TextRows::new);
         Sink { copy: Box::pin(copy), text, out: BytesMut::new(), begun: false }
     }
 
     /// Sends the next piece of tuples; waits while the shadow does not read.
-    pub(super) async fn send(&mut self, piece: Bytes) -> Result<Sent> {
+    pub(crate) async fn send(&mut self, piece: Bytes) -> Result<Sent> {
         if let Err(error) = self.begin().await {
             return Ok(Err(error));
         }
@@ -260,7 +260,7 @@ impl Sink {
 
     /// Ends the COPY and returns how many rows it has loaded. The inner error
     /// is the shadow's answer.
-    pub(super) async fn finish(&mut self) -> Result<std::result::Result<u64, tokio_postgres::Error>> {
+    pub(crate) async fn finish(&mut self) -> Result<std::result::Result<u64, tokio_postgres::Error>> {
         if let Some(text) = &self.text
             && !text.is_complete()
         {

@@ -15,6 +15,7 @@
 pub mod copy;
 pub mod copy_rows;
 pub mod fold;
+pub mod halt;
 pub mod hold;
 pub mod lead;
 pub mod order;

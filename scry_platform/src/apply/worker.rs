@@ -13,6 +13,7 @@
 //!
 //! The queue between reader and apply is where a journal fits.
 
+use super::halt::{self, Ahead, Halt, Reached, ReadAhead, Recent, Wanted};
 use super::hold::{HeldTable, Hold, Holds, drain};
 use super::order::{Order, Turn};
 use super::relation_map::RelationMap;
@@ -26,11 +27,12 @@ use scry_wire::Lsn;
 use scry_wire::catalog::{Catalog, Class};
 use scry_wire::codec::Reader;
 use scry_wire::frame::{Frame, Tag};
-use scry_wire::message::change::{Assembler, Change, ChangeWriter};
+use scry_wire::message::change::{Assembler, Begin, Change, ChangeWriter};
 use scry_wire::message::{Confirm, CopyState, Hello};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// A stream worker's connection.
@@ -65,6 +67,9 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         hold_news,
         xid: 0,
         commit_lsn: Lsn::INVALID,
+        halts: shadow.halts.listen().await,
+        halt: None,
+        recent: Recent::default(),
     };
     let mut watch = shadow.watch();
     let result = tokio::select! {
@@ -129,13 +134,19 @@ struct Worker<'a> {
     /// The open source transaction.
     xid: u64,
     commit_lsn: Lsn,
+    /// Sessions that want the stream to stand still.
+    halts: MutexGuard<'a, mpsc::Receiver<Halt>>,
+    /// The one that is served, and where it wants the stream.
+    halt: Option<(Wanted, oneshot::Sender<Reached>)>,
+    recent: Recent,
 }
 
 impl Worker<'_> {
     async fn run(&mut self, reader: FrameReader) -> Result<()> {
         let mut input = Input::start(reader);
         loop {
-            let frame = match input.queue.try_recv() {
+            self.halt_here(&mut input, &[], None).await?;
+            let frame = match input.try_next() {
                 Ok(frame) => frame,
                 Err(TryRecvError::Disconnected) => return self.settle().await,
                 Err(TryRecvError::Empty) => {
@@ -147,7 +158,7 @@ impl Worker<'_> {
                 }
             };
             match frame {
-                Ok(frame) => self.frame(frame).await?,
+                Ok(frame) => self.frame(frame, &mut input).await?,
                 Err(error) => {
                     // What came before it whole is good.
                     self.settle().await?;
@@ -161,7 +172,8 @@ impl Worker<'_> {
     /// the end of the input.
     async fn wait(&mut self, input: &mut Input) -> Result<Option<Result<Frame>>> {
         self.tend_holds().await?;
-        let due = (self.reached > self.applied && !self.order.in_transaction())
+        let between = !self.order.in_transaction();
+        let due = (self.reached > self.applied && between)
             .then(|| tokio::time::Instant::from(self.position_written + POSITION_PAUSE));
         let paused = async {
             match due {
@@ -169,10 +181,17 @@ impl Worker<'_> {
                 None => std::future::pending().await,
             }
         };
+        let may_halt = between && self.halt.is_none();
         tokio::select! {
             biased;
             frame = input.queue.recv() => Ok(frame),
             () = paused => self.settle().await.map(|()| None),
+            halt = self.halts.recv(), if may_halt => {
+                if let Some(halt) = halt {
+                    self.take_halt(halt).await?;
+                }
+                Ok(None)
+            }
             changed = self.hold_news.changed() => {
                 changed.map_err(|_| Error::Stopping)?;
                 self.hold_news.mark_changed();
@@ -200,7 +219,7 @@ impl Worker<'_> {
         self.commit().await
     }
 
-    async fn frame(&mut self, frame: Frame) -> Result<()> {
+    async fn frame(&mut self, frame: Frame, input: &mut Input) -> Result<()> {
         if frame.tag() != Tag::Batch {
             return Err(unexpected(&frame, "batch"));
         }
@@ -213,7 +232,14 @@ impl Worker<'_> {
             let rest = reader.rest();
             let change = Change::read(&mut reader)?;
             let whole = rest.get(..rest.len() - reader.remaining()).unwrap_or_default();
+            if let Change::Begin(begin) = &change {
+                self.halt_here(input, rest, Some(*begin)).await?;
+            }
+            let ends = matches!(change, Change::Commit(_) | Change::Keepalive(_));
             self.change(&bytes, whole, change).await?;
+            if ends {
+                self.halt_here(input, reader.rest(), None).await?;
+            }
         }
         Ok(())
     }
@@ -232,6 +258,7 @@ impl Worker<'_> {
             Change::Relation(relation) => self.writer.describe(relation).await,
             Change::Begin(begin) => {
                 (self.xid, self.commit_lsn) = (begin.xid, begin.commit_lsn);
+                self.recent.push(begin.xid);
                 if self.order.begin(begin)? == Turn::Apply {
                     self.open_batch().await?;
                 }
@@ -475,6 +502,55 @@ impl Worker<'_> {
         self.writer.lock(&lock).await
     }
 
+    /// Between two transactions: takes a new halt, and stands still if this is
+    /// where one wants it. `rest` is what the batch still holds, `next` the
+    /// transaction at its front.
+    async fn halt_here(&mut self, input: &mut Input, rest: &[u8], next: Option<Begin>) -> Result<()> {
+        if self.order.in_transaction() {
+            return Ok(());
+        }
+        if self.halt.is_none() {
+            let Ok(halt) = self.halts.try_recv() else { return Ok(()) };
+            self.take_halt(halt).await?;
+        }
+        let Some((wanted, _)) = &self.halt else { return Ok(()) };
+        let is_here = match next {
+            Some(begin) => halt::is_before(wanted, begin),
+            None => self.reached >= wanted.lsn,
+        };
+        if is_here { self.stand(input, rest, next).await } else { Ok(()) }
+    }
+
+    /// Stands still until the session has its snapshot of the source.
+    async fn take_halt(&mut self, halt: Halt) -> Result<()> {
+        self.settle().await?;
+        let Halt { ready, wanted, reach } = halt;
+        if ready.send(()).is_err() {
+            return Ok(());
+        }
+        let Ok(Ok(wanted)) = tokio::time::timeout(HALT_TIMEOUT, wanted).await else { return Ok(()) };
+        if self.recent.all_seen(&wanted.seen) {
+            self.halt = Some((wanted, reach));
+        } else {
+            answer_halt(reach, self.applied, false).await;
+        }
+        Ok(())
+    }
+
+    /// Stands still where the session wants it, if that is exact.
+    async fn stand(&mut self, input: &mut Input, rest: &[u8], next: Option<Begin>) -> Result<()> {
+        let Some((wanted, reach)) = self.halt.take() else { return Ok(()) };
+        self.settle().await?;
+        let exact = match next {
+            // What ends before the floor is on the shadow: too far.
+            Some(begin) if begin.commit_lsn < self.applied => false,
+            Some(_) => input.is_exact(&wanted, rest).await,
+            None => true,
+        };
+        answer_halt(reach, self.applied, exact).await;
+        Ok(())
+    }
+
     /// After an error: the open transaction ends at once, and a conflict is
     /// written down where the shadow's owner finds it.
     async fn give_up(&mut self) {
@@ -490,8 +566,19 @@ impl Worker<'_> {
     }
 }
 
+/// Tells the session; where it is exact, stands still until the session lets go.
+async fn answer_halt(reach: oneshot::Sender<Reached>, applied: Lsn, exact: bool) {
+    let (go_on, gone_on) = oneshot::channel();
+    if reach.send(Reached { exact, applied, go_on }).is_ok() && exact {
+        // However it ends, the session no longer needs the place.
+        let _ = gone_on.await;
+    }
+}
+
 /// The reader's end of the queue; the reader stops with it.
 struct Input {
+    /// Frames that were read to look ahead: before those of the queue.
+    ahead: VecDeque<Result<Frame>>,
     queue: mpsc::Receiver<Result<Frame>>,
     task: JoinHandle<()>,
 }
@@ -512,7 +599,39 @@ impl Input {
                 }
             }
         });
-        Input { queue, task }
+        Input { ahead: VecDeque::new(), queue, task }
+    }
+}
+
+impl Input {
+    fn try_next(&mut self) -> std::result::Result<Result<Frame>, TryRecvError> {
+        match self.ahead.pop_front() {
+            Some(frame) => Ok(frame),
+            None => self.queue.try_recv(),
+        }
+    }
+
+    /// Whether nothing that the snapshot saw comes any more; reads ahead.
+    async fn is_exact(&mut self, wanted: &Wanted, rest: &[u8]) -> bool {
+        let mut told = halt::look_through(wanted, rest);
+        let mut ahead = ReadAhead::default();
+        for frame in self.ahead.iter().flatten() {
+            if told == Ahead::Unknown {
+                told = ahead.frame(wanted, frame);
+            }
+        }
+        let until = tokio::time::Instant::now() + HALT_TIMEOUT;
+        while told == Ahead::Unknown {
+            let Ok(Some(next)) = tokio::time::timeout_at(until, self.queue.recv()).await else {
+                return false;
+            };
+            told = match &next {
+                Ok(frame) => ahead.frame(wanted, frame),
+                Err(_) => Ahead::Inexact,
+            };
+            self.ahead.push_back(next);
+        }
+        told == Ahead::Exact
     }
 }
 
@@ -526,6 +645,9 @@ impl Drop for Input {
 const WRITER_LOCK: i64 = 7_239_850_000_000_000_002;
 /// Frames between reader and apply: at most as many megabytes.
 const QUEUE_FRAMES: usize = 8;
+/// How long the stream waits for a verifying session to say where it wants it,
+/// and reads ahead.
+const HALT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A shadow transaction is committed at the first source commit past one of
 /// these. They bound how long rows stay invisible and locks are held.
 const BATCH_ROWS: u64 = 20_000;

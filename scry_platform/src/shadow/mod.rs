@@ -23,6 +23,7 @@ pub use external::External;
 pub use files::Files;
 pub use session::{Connector, Purpose, Session};
 
+use crate::apply::halt::Halts;
 use crate::origin::{self, Origin};
 use crate::{Error, Result};
 use embedded::Embedded;
@@ -61,6 +62,10 @@ pub struct Shadow {
     pub lead: Lease,
     /// The snapshot workers' seats.
     pub copies: Pool,
+    /// Seats of sessions that compare both sides.
+    pub verifiers: Pool,
+    /// Where they ask the stream to stand still.
+    pub halts: Halts,
     /// What the API tells beside the origin.
     pub news: News,
     origin: watch::Sender<Option<Origin>>,
@@ -118,6 +123,8 @@ impl Shadow {
             stream: Lease::default(),
             lead: Lease::default(),
             copies: Pool::new(COPY_CONNECTIONS_MAX),
+            verifiers: Pool::new(VERIFIERS_MAX),
+            halts: Halts::default(),
             news: News::default(),
             origin: watch::Sender::new(origin),
             holds: watch::Sender::new(0),
@@ -287,4 +294,6 @@ async fn prepare(owner: Connector, admin: Option<Connector>) -> Result<Shadow> {
 
 /// Snapshot workers of one shadow: each has a session on it.
 const COPY_CONNECTIONS_MAX: u32 = 32;
+/// Sessions that compare one shadow at a time: each has two sessions on it.
+const VERIFIERS_MAX: u32 = 4;
 const READY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);

@@ -32,7 +32,7 @@ impl From<Role> for Class {
     fn from(role: Role) -> Self {
         match role {
             Role::Stream => Class::Stream,
-            Role::Lead | Role::Copy => Class::Copy,
+            Role::Lead | Role::Copy | Role::Verify => Class::Copy,
         }
     }
 }

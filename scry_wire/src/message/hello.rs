@@ -18,6 +18,8 @@ pub enum Role {
     Lead = b'l',
     /// A snapshot worker: chunks of tables.
     Copy = b'c',
+    /// A session that compares both sides.
+    Verify = b'v',
 }
 
 /// The first frame of every connection.
@@ -113,6 +115,7 @@ fn read_role(r: &mut Reader<'_>) -> Result<Role, Error> {
         b's' => Ok(Role::Stream),
         b'l' => Ok(Role::Lead),
         b'c' => Ok(Role::Copy),
+        b'v' => Ok(Role::Verify),
         got => Err(Error::Undefined { what: "role", got: got.into() }),
     }
 }

@@ -9,6 +9,7 @@
 //!          LateCopy ─────────────────►  CatalogApplied
 //! copy:    ChunkStart Rows… ChunkEnd ►  ChunkDone
 //! stream:  Batch… ───────────────────►  Confirm…
+//! verify:  Ask [Rows…] … ────────────►  Tell…
 //! ```
 
 pub mod change;
@@ -20,6 +21,7 @@ mod late_copy;
 mod notice;
 mod refuse;
 mod relation;
+mod verify;
 mod welcome;
 
 pub use chunk::{ChunkDone, ChunkEnd, ChunkStart};
@@ -30,6 +32,7 @@ pub use late_copy::LateCopy;
 pub use notice::{Level, Notice};
 pub use refuse::{Refuse, RefuseKind};
 pub use relation::{Column, Format, Relation, ReplicaIdentity};
+pub use verify::{Ask, DiffCounts, KEYS_MAX, Tell};
 pub use welcome::{CopyState, Welcome};
 
 use crate::Error;

@@ -32,6 +32,19 @@ RETURNS pg_catalog.bool
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'wait_for_shadow_wrapper';
 
+CREATE FUNCTION scry_backfill.verify(
+    tables pg_catalog.text DEFAULT '*',
+    job pg_catalog.text DEFAULT 'default',
+    repair pg_catalog.bool DEFAULT false)
+RETURNS TABLE (
+    schema_name pg_catalog.text, table_name pg_catalog.text, verdict pg_catalog.text,
+    source_rows pg_catalog.int8, shadow_rows pg_catalog.int8,
+    source_hash pg_catalog.text, shadow_hash pg_catalog.text,
+    differing_rows pg_catalog.int8, repaired_rows pg_catalog.int8,
+    seconds pg_catalog.float8, remark pg_catalog.text)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 100
+AS 'MODULE_PATHNAME', 'verify_wrapper';
+
 CREATE FUNCTION scry_backfill."check"(tables pg_catalog.text DEFAULT '*')
 RETURNS TABLE (level pg_catalog.text, object pg_catalog.text, finding pg_catalog.text, remedy pg_catalog.text)
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10

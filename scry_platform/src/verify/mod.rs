@@ -1,0 +1,270 @@
+//! The platform's half of `verify()`: what does the shadow hold at the place
+//! that a snapshot of the source means?
+//!
+//! ```text
+//! Ask ─► conversation ─┬─ Stop, Position: halts ─► stream worker stands still ─► a transaction opens
+//!                      ├─ Table: rows (COPY out) ─► sums
+//!                      ├─ Rows: diff ─► keys that differ
+//!                      └─ Mend: delete and COPY in, while the stream stands still
+//! ```
+//!
+//! Invariants: everything between two positions is read in one transaction of
+//! the shadow, which was opened while the stream stood there; a table is
+//! locked only while it is read. Nothing is written but by Mend, and by it only
+//! while the stream stands still at the position that it is told. What a
+//! session keeps (keys that differ) is bounded.
+//!
+//! What it does not do: decide. The source's session compares and judges.
+
+mod diff;
+mod mend;
+mod rows;
+
+use crate::accept::link::{FrameReader, FrameSender, unexpected};
+use crate::apply::halt::{Asked, Reached, Wanted};
+use crate::apply::relation_map;
+use crate::shadow::{Purpose, Session, Shadow};
+use crate::{Error, Result};
+use diff::Differing;
+use rows::TableRows;
+use scry_wire::frame::{Frame, Tag};
+use scry_wire::hash::Sums;
+use scry_wire::message::{Ask, CopyState, Hello, Level, Message, Relation, Tell};
+use scry_wire::{Lsn, SeenBy};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_postgres::types::PgLsn;
+
+/// A verifying session's connection.
+pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: &FrameSender) -> Result<()> {
+    let session = shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
+    let origin = shadow.refresh(&session).await?;
+    let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
+    sender.send(&crate::apply::welcome(shadow, hello, origin.as_ref())).await?;
+    if state != CopyState::Copied {
+        return Err(Error::Shadow {
+            message: "the shadow cannot be compared: its copy is not complete".to_owned(),
+            hint: "Wait until the job's state is \"streaming\".".to_owned(),
+            retry: true,
+        });
+    }
+    session.batch_execute(SETTINGS).await.map_err(Error::sql("prepare a session on the shadow"))?;
+    let mut conversation = Conversation {
+        shadow,
+        sender,
+        reader,
+        session,
+        asked: None,
+        place: None,
+        differing: HashMap::new(),
+        keys: 0,
+    };
+    conversation.run().await
+}
+
+struct Conversation<'a> {
+    shadow: &'a Shadow,
+    sender: &'a FrameSender,
+    reader: FrameReader,
+    /// Reads the shadow; in a transaction while there is a place.
+    session: Session,
+    /// The stream stands still and waits for the place.
+    asked: Option<Asked>,
+    place: Option<Place>,
+    /// What [`Ask::Rows`] found, by table.
+    differing: HashMap<u32, Differing>,
+    keys: usize,
+}
+
+/// The position that is looked at.
+struct Place {
+    applied: Lsn,
+    /// Tables that are being copied anew.
+    on_hold: Vec<u32>,
+    /// The stream stands still as long as this is kept.
+    held: Option<oneshot::Sender<()>>,
+}
+
+impl Conversation<'_> {
+    async fn run(&mut self) -> Result<()> {
+        while let Some(frame) = self.reader.next().await? {
+            match ask_of(&frame)? {
+                Ask::Stop => self.stop().await?,
+                Ask::Position { seen, lsn, hold } => self.position(&seen, lsn, hold).await?,
+                Ask::Table(relation) => self.table(&relation).await?,
+                Ask::Rows { relation, buckets } => self.rows(&relation, &buckets).await?,
+                Ask::Mend { hashed, relation } => self.mend(&hashed, &relation).await?,
+                Ask::Release => self.release().await?,
+                Ask::End => return Err(unexpected(&frame, "a question")),
+            }
+        }
+        self.release().await
+    }
+
+    /// Has the stream stop between two transactions; waits while it does not run.
+    async fn stop(&mut self) -> Result<()> {
+        self.release().await?;
+        loop {
+            let mut asked = self.shadow.halts.ask().await;
+            match patiently(self.sender, &mut asked.is_ready).await? {
+                Some(()) => {
+                    self.asked = Some(asked);
+                    return self.sender.send(&Tell::Ready).await;
+                }
+                // The stream's connection ended: the next one hears of it.
+                None => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+
+    /// Has the stream go on to the place, and opens the shadow's transaction there.
+    async fn position(&mut self, seen: &str, lsn: Lsn, hold: bool) -> Result<()> {
+        let Some(Asked { want, mut reached, .. }) = self.asked.take() else {
+            return Err(Error::protocol("a position without a halt"));
+        };
+        let seen: SeenBy = seen.parse().map_err(Error::Protocol)?;
+        let is_there = match want.send(Wanted { seen, lsn }) {
+            Ok(()) => patiently(self.sender, &mut reached).await?,
+            Err(_) => None,
+        };
+        let Some(Reached { exact: true, applied, go_on }) = is_there else {
+            return self.sender.send(&Tell::At { exact: false }).await;
+        };
+        let opened: Option<(PgLsn, Vec<u32>)> = async {
+            self.session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let row = self.session.query_opt(POSITION, &[]).await?;
+            Ok(row.map(|row| (row.get(0), row.get(1))))
+        }
+        .await
+        .map_err(Error::sql("take a snapshot of the shadow"))?;
+        let (position, on_hold) = opened.unwrap_or((PgLsn::from(0), Vec::new()));
+        // Whoever moved it is not the stream that stands still for us.
+        let exact = position == PgLsn::from(applied.0);
+        self.place = Some(Place { applied, on_hold, held: (hold && exact).then_some(go_on) });
+        self.sender.send(&Tell::At { exact }).await
+    }
+
+    /// The position is no longer needed.
+    async fn release(&mut self) -> Result<()> {
+        self.asked = None;
+        if self.place.take().is_some() {
+            self.session.batch_execute("ROLLBACK").await.map_err(Error::sql("leave a snapshot"))?;
+        }
+        Ok(())
+    }
+
+    async fn table(&mut self, relation: &Relation) -> Result<()> {
+        if self.need_place()?.on_hold.contains(&relation.relid) {
+            let reason = "the table is on hold: it is being copied while the stream goes on".to_owned();
+            return self.sender.send(&Tell::Failed { relid: relation.relid, reason }).await;
+        }
+        let mut sums = Sums::default();
+        let read = read_rows(&self.session, relation, |row| {
+            sums.add(row.hash);
+            Ok(())
+        })
+        .await;
+        self.tell(relation, read.map(|()| Tell::Sums { relid: relation.relid, sums })).await
+    }
+
+    async fn rows(&mut self, relation: &Relation, buckets: &[u16]) -> Result<()> {
+        self.need_place()?;
+        let source = diff::receive(&mut self.reader).await?;
+        let mut diff = diff::Diff::new(source, buckets);
+        let read = read_rows(&self.session, relation, |row| diff.shadow_has(row.hash)).await;
+        if let Err(error) = read {
+            return self.tell(relation, Err(error)).await;
+        }
+        let (counts, keys) = diff.finish();
+        let listed = self.keys + keys.len() <= diff::KEPT_KEYS_MAX;
+        if listed {
+            for part in keys.list().chunks(scry_wire::message::KEYS_MAX) {
+                self.sender.send(&Tell::Keys(part.to_vec())).await?;
+            }
+            self.keys += keys.len();
+            if let Some(old) = self.differing.insert(relation.relid, keys) {
+                self.keys -= old.len();
+            }
+        }
+        self.sender.send(&Tell::Diff { relid: relation.relid, counts, listed }).await
+    }
+
+    async fn mend(&mut self, hashed: &Relation, relation: &Relation) -> Result<()> {
+        let Some(Place { applied, held: Some(_), .. }) = &self.place else {
+            return Err(Error::protocol("rows to mend, but the stream does not stand still"));
+        };
+        relation_map::check_name(relation)?;
+        let Some(keys) = self.differing.remove(&hashed.relid) else {
+            return Err(Error::protocol("rows to mend, but none were found to differ"));
+        };
+        self.keys -= keys.len();
+        let table = mend::Table { hashed, relation, keys: &keys };
+        let mended = mend::mend(self.shadow, *applied, &table, &mut self.reader).await?;
+        self.tell(relation, mended).await
+    }
+
+    fn need_place(&self) -> Result<&Place> {
+        self.place.as_ref().ok_or_else(|| Error::protocol("a question without a position"))
+    }
+
+    /// Sends the answer. What a table's own statement failed with is an
+    /// answer; what ends the session is an error.
+    async fn tell(&mut self, relation: &Relation, answer: Result<Tell>) -> Result<()> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error @ Error::Sql { .. }) if !self.session.is_closed() => {
+                Tell::Failed { relid: relation.relid, reason: error.to_string() }
+            }
+            Err(error) => return Err(error),
+        };
+        self.sender.send(&answer).await
+    }
+}
+
+/// Reads a table inside the open transaction, and gives its lock back.
+async fn read_rows(
+    session: &Session,
+    relation: &Relation,
+    row: impl FnMut(rows::Row) -> Result<()> + Send,
+) -> Result<()> {
+    relation_map::check_name(relation)?;
+    let cannot = || Error::sql("mark a place in a transaction");
+    session.batch_execute("SAVEPOINT scry_table").await.map_err(cannot())?;
+    let read = TableRows::new(relation, false).read(session, row).await;
+    // Ends what the table took: its lock, and an error of its own.
+    session
+        .batch_execute("ROLLBACK TO SAVEPOINT scry_table; RELEASE SAVEPOINT scry_table")
+        .await
+        .map_err(cannot())?;
+    read
+}
+
+fn ask_of(frame: &Frame) -> Result<Ask> {
+    if frame.tag() != Tag::Ask {
+        return Err(unexpected(frame, "a question"));
+    }
+    Ok(Ask::from_frame(frame)?)
+}
+
+/// Waits for the stream worker's answer; `None` when it ended without one.
+/// Tells the peer from time to time what is waited for.
+async fn patiently<T>(sender: &FrameSender, answer: &mut oneshot::Receiver<T>) -> Result<Option<T>> {
+    loop {
+        match tokio::time::timeout(NOTICE_EVERY, &mut *answer).await {
+            Ok(answer) => return Ok(answer.ok()),
+            Err(_) => {
+                let what = "waiting for the stream of changes to reach the place to compare";
+                sender.notice(Level::Info, what).await?;
+            }
+        }
+    }
+}
+
+/// The first query: with it the transaction's snapshot is taken.
+const POSITION: &str =
+    "SELECT applied_lsn, ARRAY(SELECT relid FROM scry_shadow.hold) FROM scry_shadow.origin";
+/// What text values depend on beside what every session has.
+const SETTINGS: &str = "SET bytea_output = 'hex'; SET synchronize_seqscans = off";
+const NOTICE_EVERY: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(100);
