@@ -40,7 +40,7 @@ fn a_confirmation_of_what_was_never_sent_is_not_believed() {
                 Role::Stream => pieces.push(Confirm { applied_lsn: far, flushed_lsn: far }.to_frame()),
                 // The stream worker listens once the copy is planned.
                 Role::Lead => pieces.push(CatalogApplied::default().to_frame()),
-                Role::Copy => {}
+                Role::Copy | Role::Verify => {}
             }
             pieces
         });

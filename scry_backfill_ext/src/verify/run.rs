@@ -4,9 +4,13 @@
 //! all ─► hash ─┬─ equal ─────────────────────────────► equal
 //!              └─ else, under another snapshot ─► hash ─┬─ equal ─► equal
 //!                                                       └─ else ─► which rows ─► differs
+//! repair: differs ─► the stream stands still ─► the source's rows of those keys ─► hash again
 //! ```
+//!
+//! What is mended is never taken for equal: it is hashed again at a new place,
+//! and mended again if it must be, a bounded number of times.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use scry_wire::hash::Sums;
@@ -16,6 +20,7 @@ use super::link::{Link, unexpected};
 use super::place::Place;
 use super::table::{self, Hashed};
 use crate::api::refusal::Refusal;
+use crate::pg::scan::HashScan;
 use crate::worker::shmem::JobRef;
 
 /// What is said of a table.
@@ -86,8 +91,18 @@ impl Outcome {
         }
     }
 
-    fn is_final(&self) -> bool {
-        matches!(self.verdict, Verdict::Equal | Verdict::Repaired | Verdict::Dropped)
+    /// Nothing more is to be found out.
+    fn is_judged(&self) -> bool {
+        match self.verdict {
+            Verdict::Equal | Verdict::Repaired | Verdict::Dropped => true,
+            Verdict::Differs => self.keys.is_some(),
+            Verdict::Changing | Verdict::Unreadable => false,
+        }
+    }
+
+    /// The rows that differ are known, and not too many.
+    fn is_mendable(&self) -> bool {
+        self.verdict == Verdict::Differs && self.keys.as_ref().is_some_and(|keys| !keys.is_empty())
     }
 }
 
@@ -95,26 +110,78 @@ impl Outcome {
 pub fn compare(hello: &Hello, job: JobRef, relids: &[u32], repair: bool) -> Result<Vec<Outcome>, Refusal> {
     let mut link = Link::open(hello)?;
     let mut outcomes: Vec<Outcome> = relids.iter().map(|relid| Outcome::new(*relid)).collect();
-    for attempt in 1..=ATTEMPTS_MAX {
-        let mut open: Vec<&mut Outcome> = outcomes.iter_mut().filter(|o| !o.is_final()).collect();
-        if attempt > 1 {
-            // What differs twice differs.
-            open.retain(|o| o.verdict != Verdict::Differs || o.keys.is_none());
+    let mut round = 0;
+    while look(&mut link, job, &mut outcomes)? && repair && round < REPAIRS_MAX {
+        round += 1;
+        if !mend(&mut link, job, &mut outcomes)? {
+            break;
         }
+    }
+    Ok(outcomes)
+}
+
+/// Looks at the tables that have no verdict yet, until they have. Returns
+/// whether any differs in rows that are known.
+fn look(link: &mut Link, job: JobRef, outcomes: &mut [Outcome]) -> Result<bool, Refusal> {
+    for attempt in 1..=ATTEMPTS_MAX {
+        let mut open: Vec<&mut Outcome> = outcomes.iter_mut().filter(|o| !o.is_judged()).collect();
         if open.is_empty() {
             break;
         }
-        let place = Place::find(&mut link, job, false)?;
-        hash_all(&mut link, &mut open)?;
-        if attempt > 1 {
-            for outcome in open.into_iter().filter(|o| o.verdict == Verdict::Differs) {
-                find_rows(&mut link, outcome)?;
+        // A table that is emptied all the time is locked first, from here until it is hashed.
+        let changing = open.iter().filter(|o| attempt > 1 && o.verdict == Verdict::Changing);
+        let locks: Vec<HashScan> =
+            changing.take(LOCKED_MAX).filter_map(|o| HashScan::open(o.relid)).collect();
+        let place = Place::find(link, job, false)?;
+        hash_all(link, &mut open)?;
+        drop(locks);
+        // What differs twice differs; what was mended is looked at again anyway.
+        for outcome in open.into_iter().filter(|o| o.verdict == Verdict::Differs) {
+            if attempt > 1 || outcome.repaired > 0 {
+                find_rows(link, outcome)?;
             }
         }
-        place.leave(&mut link)?;
+        place.leave(link)?;
     }
-    let _ = repair;
-    Ok(outcomes)
+    Ok(outcomes.iter().any(Outcome::is_mendable))
+}
+
+/// Mends the rows that are known to differ, while the stream stands still.
+/// Returns whether anything was done.
+fn mend(link: &mut Link, job: JobRef, outcomes: &mut [Outcome]) -> Result<bool, Refusal> {
+    let place = Place::find(link, job, true)?;
+    let mut done = false;
+    for outcome in outcomes.iter_mut().filter(|o| o.is_mendable()) {
+        let started = Instant::now();
+        done |= mend_table(link, outcome)?;
+        outcome.seconds += started.elapsed().as_secs_f64();
+    }
+    place.leave(link)?;
+    Ok(done)
+}
+
+fn mend_table(link: &mut Link, outcome: &mut Outcome) -> Result<bool, Refusal> {
+    let (Some(keys), Some(differing)) = (outcome.keys.take(), outcome.differing) else { return Ok(false) };
+    let described = table::describe(outcome.relid).zip(table::plain(outcome.relid));
+    let filenode = table::filenodes(&[outcome.relid]).get(&outcome.relid).copied();
+    let Some((hashed, relation)) = described.filter(|_| table::is_unchanged(outcome.relid, filenode)) else {
+        // It was rewritten since: looked at again.
+        return Ok(true);
+    };
+    link.ask(&Ask::Mend { hashed, relation })?;
+    table::send_rows(link, outcome.relid, &keys)?;
+    match link.tell()? {
+        Tell::Mended { relid, .. } if relid == outcome.relid => {
+            outcome.repaired += differing.all();
+            Ok(true)
+        }
+        Tell::Failed { relid, reason } if relid == outcome.relid => {
+            outcome.remark = format!("{}; could not repair: {reason}", outcome.remark);
+            outcome.keys = Some(HashSet::new());
+            Ok(false)
+        }
+        _ => Err(unexpected("that a table is mended")),
+    }
 }
 
 /// Hashes the tables here while the platform hashes them there, one ahead.
@@ -163,9 +230,13 @@ fn judge(outcome: &mut Outcome, source: Hashed, shadow: Tell, filenode: Option<u
         _ if !table::is_unchanged(outcome.relid, filenode) => Verdict::Changing,
         (Hashed::Rewritten, _) => Verdict::Changing,
         (_, None) => Verdict::Unreadable,
+        (Hashed::Sums(source), Some(shadow)) if source == shadow && outcome.repaired > 0 => Verdict::Repaired,
         (Hashed::Sums(source), Some(shadow)) if source == shadow => Verdict::Equal,
         _ => Verdict::Differs,
     };
+    if let (Verdict::Repaired, Some(counts)) = (outcome.verdict, outcome.differing) {
+        outcome.remark = words(counts);
+    }
     if let Hashed::Sums(sums) = source {
         outcome.source = Some(sums);
     }
@@ -179,7 +250,7 @@ fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
     let started = Instant::now();
     let buckets = source.differing(shadow);
     if source.rows_in(&buckets).max(shadow.rows_in(&buckets)) > LISTED_ROWS_MAX {
-        outcome.remark = format!("more than {LISTED_ROWS_MAX} rows would have to be compared one by one");
+        outcome.remark = format!("too many rows differ to compare them one by one; {RESYNC}");
         outcome.keys = Some(HashSet::new());
         return Ok(());
     }
@@ -193,12 +264,17 @@ fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
             Tell::Diff { relid, counts, listed } if relid == outcome.relid => {
                 outcome.differing = Some(counts);
                 outcome.remark = words(counts);
-                outcome.keys = Some(if listed { keys } else { HashSet::new() });
+                let few = listed && keys.len() <= MENDED_ROWS_MAX;
+                if !few {
+                    outcome.remark =
+                        format!("{}; too many to repair them one by one; {RESYNC}", outcome.remark);
+                }
+                outcome.keys = Some(if few { keys } else { HashSet::new() });
                 break;
             }
             Tell::Failed { reason, .. } => {
-                outcome.verdict = Verdict::Unreadable;
                 outcome.remark = reason;
+                outcome.keys = Some(HashSet::new());
                 break;
             }
             _ => return Err(unexpected("the rows that differ")),
@@ -210,18 +286,24 @@ fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
 
 /// The differences of a table, for people.
 fn words(counts: DiffCounts) -> String {
-    let parts: HashMap<_, _> = HashMap::from([
-        ("missing on the shadow", counts.missing),
-        ("only on the shadow", counts.extra),
-        ("with other values", counts.changed),
-    ]);
-    let mut parts: Vec<String> =
-        parts.into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
-    parts.sort();
+    let parts = [
+        (counts.missing, "missing on the shadow"),
+        (counts.extra, "only on the shadow"),
+        (counts.changed, "with other values"),
+    ];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     parts.join(", ")
 }
 
 /// Places at which a table is looked at before it is said to differ or change.
 const ATTEMPTS_MAX: u32 = 3;
+/// Tables that are locked at a time while both sides find their place.
+const LOCKED_MAX: usize = 8;
+/// How often the rows of a table are mended before it is said to differ.
+const REPAIRS_MAX: u32 = 3;
+/// Rows that are mended one by one, a table.
+const MENDED_ROWS_MAX: usize = 100_000;
+const RESYNC: &str = "copy the table again with scry_backfill.resync()";
 /// Rows that are compared one by one, a table: hashes of them are held by the platform.
 const LISTED_ROWS_MAX: u64 = 4_000_000;
