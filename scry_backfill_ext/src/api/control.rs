@@ -91,13 +91,14 @@ pub fn is_stopped(name: &str) -> Refusal {
     Refusal::not_ready(format!("job \"{name}\" is stopped")).hint("Start it with scry_backfill.start().")
 }
 
-fn is_finished(name: &str) -> Refusal {
+/// An error: the job copied its tables once.
+pub fn is_finished(name: &str) -> Refusal {
     Refusal::not_ready(format!("job \"{name}\" is finished"))
         .detail("It copied its tables once and does not follow them.")
 }
 
 /// Stores an event; not in the ring, so that a rollback takes it back too.
-fn note(job: &Job, message: &str) -> Result<(), Refusal> {
+pub fn note(job: &Job, message: &str) -> Result<(), Refusal> {
     Spi::run_with_args(
         "INSERT INTO scry_backfill.event_log (at, job, level, message) VALUES (clock_timestamp(), $1, 'info', $2)",
         &[DatumWithOid::from(job.name.as_str()), DatumWithOid::from(message)],

@@ -7,6 +7,7 @@ mod check;
 mod control;
 pub(crate) mod ddl;
 pub(crate) mod job;
+mod late;
 mod names;
 pub(crate) mod options;
 mod preflight;

@@ -102,7 +102,7 @@ fn not_running(job: &Job) -> Result<(), Refusal> {
 }
 
 /// All that is refused, as one error: the first one's, with the others beside it.
-fn combined(selection: &Selection) -> Option<Refusal> {
+pub fn combined(selection: &Selection) -> Option<Refusal> {
     let (first, others) = selection.refused.split_first()?;
     if others.is_empty() {
         return Some(first.clone());

@@ -80,7 +80,8 @@ fn is_finished(job: &Job) -> Result<bool, Refusal> {
 fn holds(place: JobRef, target: u64) -> bool {
     let live = place.live();
     if place.state() == State::Streaming && live.applied_lsn.load(Acquire) >= target {
-        return true;
+        // Tables on hold are waited for too.
+        return live.late_done.load(Acquire) >= live.late_wanted.load(Acquire);
     }
     if live.wanted_lsn.fetch_max(target, AcqRel) < target {
         latch::wake(&live.stream);

@@ -77,6 +77,10 @@ pub struct JobLive {
     pub copy_phase: AtomicU32,
     /// The round of the copy; a new one for each snapshot.
     pub copy_id: AtomicU64,
+    /// Moves when a table is put on hold: a late copy is due.
+    pub late_wanted: AtomicU64,
+    /// What `late_wanted` was when the last complete late copy began.
+    pub late_done: AtomicU64,
     /// Handle of the copy plan's dynamic shared memory; 0 for none.
     pub plan_handle: AtomicU32,
     /// Steps after the data, done and in all.

@@ -5,12 +5,44 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 /// Runs `work` in a transaction of its own.
+///
+/// While a process decodes, other snapshots look past its transaction ID
+/// (procarray.c, `GetSnapshotData`) and vacuum past its snapshot: what it wrote
+/// in a transaction could be taken for aborted by whoever reads it before the
+/// commit. So for the time of the transaction it counts as any other process.
 pub fn transaction<R>(work: impl FnOnce() -> R) -> R {
+    let decodes = set_decodes(false);
     begin();
     let result = work();
     commit();
+    set_decodes(decodes);
     result
 }
+
+/// Whether the server takes this process for one that decodes; sets it anew.
+/// Outside a transaction. Returns what it was.
+fn set_decodes(decodes: bool) -> bool {
+    const FLAG: u8 = pg_sys::PROC_IN_LOGICAL_DECODING as u8;
+    // SAFETY: as ReplicationSlotRelease and StartupDecodingContext, which change
+    // the flag (slot.c, logical.c); outside a transaction, under the array's lock.
+    unsafe {
+        let process = pg_sys::MyProc;
+        let before = (*process).statusFlags & FLAG != 0;
+        if before != decodes {
+            let lock = &raw mut (*pg_sys::MainLWLockArray.add(PROC_ARRAY_LOCK)).lock;
+            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+            (*process).statusFlags ^= FLAG;
+            let place = usize::try_from((*process).pgxactoff).unwrap_or_default();
+            *(*pg_sys::ProcGlobal).statusFlags.add(place) = (*process).statusFlags;
+            pg_sys::LWLockRelease(lock);
+        }
+        before
+    }
+}
+
+/// `ProcArrayLock` in the array of the server's own locks: the same in all
+/// versions from 13 to 18 (lwlocknames.txt, lwlocklist.h).
+const PROC_ARRAY_LOCK: usize = 4;
 
 /// A repeatable-read, read-only transaction whose snapshot others can import.
 /// Ends with the process or by [`ReadTransaction::end`].

@@ -12,7 +12,7 @@ use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Role};
 
 use super::job;
 use super::session::{self, Identity, Round, Session};
-use super::shmem::{Desired, JobRef, Level};
+use super::shmem::{CopyPhase, Desired, JobRef, Level};
 use crate::batch::Batch;
 use crate::guc;
 use crate::handoff::{Handoff, Lost, bad_frame};
@@ -51,7 +51,8 @@ fn run(job: JobRef, number: usize) {
     let identity = Identity::new(&row, Role::Copy, &server::database_name());
     let Some(plan) = Plan::attach(job.live().plan_handle.load(Acquire)) else { return };
     let snapshot = ReadTransaction::import(job.texts().snapshot.as_str());
-    let round = Round { job, copy_id: plan.head().copy_id };
+    let late = job.copy_phase() == CopyPhase::Finished;
+    let round = Round { job, copy_id: plan.head().copy_id, late };
     let mut copier = Copier { round, identity, plan, session: None, batch: Batch::new(Tag::Rows) };
     while let Some(claim) = plan::claim(&copier.plan, number) {
         copier.wait_while_paused();
@@ -91,7 +92,8 @@ impl Copier {
     fn try_copy(&mut self, claim: Claim) -> Result<u64, Lost> {
         let (round, plan) = (self.round, &self.plan);
         let Some(table) = plan.tables().get(claim.table) else { return Ok(0) };
-        let session = self.session.get_or_insert_with(|| session::open(round.job, &self.identity, false));
+        let session =
+            self.session.get_or_insert_with(|| session::open(round.job, &self.identity, round.late));
         let handoff = &mut session.handoff;
         let mut scan = open_table(plan, table);
         let start = ChunkStart {

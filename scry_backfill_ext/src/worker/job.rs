@@ -120,7 +120,7 @@ pub fn start_over(name: &str, generation: u64) {
     );
     execute(
         "UPDATE scry_backfill.job_table SET state = 'pending', copy_snapshot = NULL, rows = 0 \
-         WHERE job OPERATOR(pg_catalog.=) $1",
+         WHERE job OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.<>) 'excluded'",
         &[DatumWithOid::from(name)],
     );
 }
@@ -178,7 +178,8 @@ pub fn note_tables(name: &str, notes: &Notes) {
         execute(
             "INSERT INTO scry_backfill.job_table (job, relid, schema_name, table_name, state) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (job, relid) DO UPDATE \
-             SET schema_name = excluded.schema_name, table_name = excluded.table_name, state = excluded.state",
+             SET schema_name = excluded.schema_name, table_name = excluded.table_name, state = excluded.state, \
+             holds = job_table.holds OPERATOR(pg_catalog.+) 1",
             &[
                 DatumWithOid::from(name),
                 DatumWithOid::from(Oid::from(*relid)),
@@ -195,7 +196,8 @@ pub fn finish_copy(name: &str, state: &str, tables: &[CopiedTable]) {
     for table in tables {
         execute(
             "UPDATE scry_backfill.job_table SET state = 'copied', rows = $3 \
-             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2",
+             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2 \
+             AND state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'copied'])",
             &[
                 DatumWithOid::from(name),
                 DatumWithOid::from(Oid::from(table.relid)),
@@ -204,6 +206,62 @@ pub fn finish_copy(name: &str, state: &str, tables: &[CopiedTable]) {
         );
     }
     set_state(name, state);
+}
+
+/// A table on hold, as a late copy finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The table.
+    pub relid: u32,
+    /// How often it has been put on hold: another time may follow meanwhile.
+    pub holds: i64,
+}
+
+/// The tables of job `name` that are on hold.
+pub fn held(name: &str) -> Vec<Held> {
+    const SQL: &str = "SELECT relid, holds FROM scry_backfill.job_table \
+                       WHERE job OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'held'";
+    let loaded = Spi::connect(|client| -> Result<Vec<Held>, SpiError> {
+        client
+            .select(SQL, None, &[DatumWithOid::from(name)])?
+            .map(|row| {
+                let relid = row.get::<Oid>(1)?.map_or(0, Oid::to_u32);
+                Ok(Held { relid, holds: row.get::<i64>(2)?.unwrap_or_default() })
+            })
+            .collect()
+    });
+    loaded.unwrap_or_else(|err| pgrx::error!("could not read the tables of job \"{name}\": {err}"))
+}
+
+/// A round of a late copy begins: returns its number.
+pub fn begin_late_round(name: &str) -> u64 {
+    const SQL: &str = "UPDATE scry_backfill.job SET copy_id = copy_id OPERATOR(pg_catalog.+) 1 \
+                       WHERE name OPERATOR(pg_catalog.=) $1 RETURNING copy_id";
+    let number = Spi::connect_mut(|client| {
+        client.update(SQL, Some(1), &[DatumWithOid::from(name)])?.first().get_one::<i64>()
+    });
+    match number {
+        Ok(number) => number.unwrap_or_default() as u64,
+        Err(err) => pgrx::error!("could not write the state of a scry_backfill job: {err}"),
+    }
+}
+
+/// Tables that were on hold are live again, but for those held once more.
+pub fn end_hold(name: &str, held: &[Held], copied: &[CopiedTable]) {
+    for table in copied {
+        let Some(hold) = held.iter().find(|hold| hold.relid == table.relid) else { continue };
+        execute(
+            "UPDATE scry_backfill.job_table SET state = 'copied', rows = $3 \
+             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2 \
+             AND state OPERATOR(pg_catalog.=) 'held' AND holds OPERATOR(pg_catalog.=) $4",
+            &[
+                DatumWithOid::from(name),
+                DatumWithOid::from(Oid::from(table.relid)),
+                DatumWithOid::from(table.rows as i64),
+                DatumWithOid::from(hold.holds),
+            ],
+        );
+    }
 }
 
 /// Writes the job's state.

@@ -16,17 +16,18 @@ use pgrx::datum::{FromDatum, IntoDatum};
 use pgrx::spi::{Spi, SpiError};
 use scry_wire::frame::Tag;
 use scry_wire::message::{
-    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, LeftOutText, Message, Role,
+    CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, LateCopy, LeftOutText, Message, Role,
 };
 
 use super::job::{self, Job};
+use super::late;
 use super::registration::{self, Started};
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use crate::batch::Batch;
 use crate::catalog;
 use crate::handoff::{Handoff, Lost, bad_frame};
-use crate::pg::dsm::Plan;
+use crate::pg::dsm::{Plan, TablePlan};
 use crate::pg::snapshot::{ReadTransaction, transaction};
 use crate::pg::{latch, server, worker};
 use crate::snapshot::plan;
@@ -35,14 +36,17 @@ use crate::{guc, pg::shared::SNAPSHOT_WORKERS_MAX};
 /// The process's main function.
 pub fn main(argument: usize) {
     worker::begin_signals();
-    let Some(job) = JobRef::from_index(argument) else { return };
+    let is_late = argument & LATE != 0;
+    let Some(job) = JobRef::from_index(argument & !LATE) else { return };
     let live = job.live();
     worker::announce_until_exit(&live.leader, None);
     worker::connect(live.database.load(Relaxed));
     worker::run(
-        || run(job),
+        || if is_late { late::run(job) } else { run(job) },
         |failure| {
-            job.set_copy_phase(CopyPhase::Failed);
+            if !is_late {
+                job.set_copy_phase(CopyPhase::Failed);
+            }
             job.say(&failure.message, &failure.detail, &failure.hint);
             job.event(Level::Error, &failure.message, &failure.hint);
             latch::wake(&live.stream);
@@ -50,10 +54,15 @@ pub fn main(argument: usize) {
     );
 }
 
+/// The argument of the leader of a late copy.
+pub fn late_argument(job: JobRef) -> usize {
+    job.index() | LATE
+}
+
 fn run(job: JobRef) {
     let name = job.name();
     let row = transaction(|| job::load(&name));
-    let round = Round { job, copy_id: row.copy_id };
+    let round = Round { job, copy_id: row.copy_id, late: false };
     let identity = Identity::new(&row, Role::Lead, &server::database_name());
     let sequences = transaction(catalog::sequence_values);
     let snapshot = take_snapshot(round);
@@ -66,8 +75,8 @@ fn run(job: JobRef) {
     report_not_sent(job, &document.catalog);
     let document = serde_json::to_vec(&document)
         .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
-    let mut lead = Lead { round, identity, document, session: None };
-    let applied = lead.send_catalog();
+    let mut lead = Lead::new(round, identity, Opening::Catalog(document));
+    let applied = lead.begin();
     report_left_out(job, &applied.left_out);
 
     let (chunk_blocks, planned) =
@@ -75,25 +84,30 @@ fn run(job: JobRef) {
     let Some(plan) = Plan::create(row.copy_id, chunk_blocks, &planned) else {
         pgrx::error!("could not allocate dynamic shared memory for the copy's plan")
     };
-    publish(job, &plan, &snapshot);
+    publish(job, &plan, &snapshot.name, &snapshot.seen);
+    job.set_copy_phase(CopyPhase::Planned);
+    latch::wake(&job.live().stream);
     copy_all(round, &plan, &mut lead);
     snapshot.transaction.end();
     job.set_copy_phase(CopyPhase::Copied);
 
     job.set_state(State::Finishing);
-    let copied: Vec<CopiedTable> = plan
-        .tables()
-        .iter()
-        .zip(&planned)
-        .map(|(table, planned)| CopiedTable {
-            relid: table.relid,
-            chunks: if table.chunks == 0 { plan::kept_chunks(&applied, planned.relid) } else { table.chunks },
-            rows: table.rows.load(Relaxed),
-        })
-        .collect();
+    let copied = copied(&plan, &planned, &applied);
     let finished = lead.finish(&copied);
     report_left_out(job, &finished.left_out);
     note_finished(job, &row, &copied);
+}
+
+/// What has been copied, as the plan counted it.
+pub fn copied(plan: &Plan, planned: &[TablePlan], applied: &CatalogApplied) -> Vec<CopiedTable> {
+    let tables = plan.tables().iter().zip(planned);
+    tables
+        .map(|(table, planned)| CopiedTable {
+            relid: table.relid,
+            chunks: if table.chunks == 0 { plan::kept_chunks(applied, planned.relid) } else { table.chunks },
+            rows: table.rows.load(Relaxed),
+        })
+        .collect()
 }
 
 /// What the leader sends: the catalog, and under which snapshot it was read.
@@ -130,7 +144,7 @@ fn take_snapshot(round: Round) -> Snapshot {
 /// slot has left behind. One that is in the WAL already can still be running
 /// in the eyes of a snapshot; so all that run now must have ended before
 /// (delivery contract, rule 6).
-fn wait_for_running(round: Round) {
+pub fn wait_for_running(round: Round) {
     let job = round.job;
     let bound = transaction(|| snapshot_part("pg_catalog.pg_snapshot_xmax"));
     let mut said = false;
@@ -162,7 +176,8 @@ fn snapshot_part(function: &str) -> i64 {
     }
 }
 
-fn current_snapshot() -> String {
+/// What the current transaction's snapshot sees.
+pub fn current_snapshot() -> String {
     match read_one::<String>("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text") {
         Ok(text) => text.unwrap_or_default(),
         Err(err) => pgrx::error!("could not read the current snapshot: {err}"),
@@ -170,25 +185,23 @@ fn current_snapshot() -> String {
 }
 
 /// From here on the slot's exported snapshot is no longer needed.
-fn publish(job: JobRef, plan: &Plan, snapshot: &Snapshot) {
+pub fn publish(job: JobRef, plan: &Plan, snapshot: &str, saw: &str) {
     job.write_texts(|texts| {
-        texts.snapshot.set(&snapshot.name);
-        texts.snapshot_seen.set(&snapshot.seen);
+        texts.snapshot.set(snapshot);
+        texts.snapshot_seen.set(saw);
     });
     let seen = job.texts().snapshot_seen;
-    if seen.as_str() != snapshot.seen {
+    if seen.as_str() != saw {
         pgrx::error!("too many transactions run at this moment to note them all; the copy is tried again");
     }
     let live = job.live();
     live.copy_rows.store(0, Relaxed);
     live.copy_bytes.store(0, Relaxed);
     live.plan_handle.store(plan.handle(), Release);
-    job.set_copy_phase(CopyPhase::Planned);
-    latch::wake(&live.stream);
 }
 
 /// Starts the snapshot workers and waits until every chunk has its receipt.
-fn copy_all(round: Round, plan: &Plan, lead: &mut Lead) {
+pub fn copy_all(round: Round, plan: &Plan, lead: &mut Lead) {
     let job = round.job;
     let mut workers: [Option<Started>; SNAPSHOT_WORKERS_MAX] = Default::default();
     let mut retry_at = Instant::now();
@@ -262,30 +275,53 @@ fn report_left_out(job: JobRef, left_out: &[LeftOutText]) {
     }
 }
 
+/// How the leader's conversation begins.
+pub enum Opening {
+    /// The catalog document of a whole copy.
+    Catalog(Vec<u8>),
+    /// Single tables, while the stream goes on.
+    Late(LateCopy),
+}
+
 /// The leader's conversation with the platform, which may have to be begun
 /// anew at any time: saying the same again does no harm.
-struct Lead {
+pub struct Lead {
     round: Round,
     identity: Identity,
-    document: Vec<u8>,
+    opening: Opening,
     session: Option<Session>,
+    /// Ends of the connection in short order.
+    losses: u32,
+    last_loss: Instant,
 }
 
 impl Lead {
-    /// Sends the catalog until the shadow has it.
-    fn send_catalog(&mut self) -> CatalogApplied {
+    /// A conversation that has not begun.
+    pub fn new(round: Round, identity: Identity, opening: Opening) -> Lead {
+        Lead { round, identity, opening, session: None, losses: 0, last_loss: Instant::now() }
+    }
+
+    /// Begins until the shadow is ready for chunks.
+    pub fn begin(&mut self) -> CatalogApplied {
         loop {
-            match self.try_send_catalog() {
+            match self.try_begin() {
                 Ok(applied) => return applied,
                 Err(lost) => self.lost(&lost),
             }
         }
     }
 
-    fn try_send_catalog(&mut self) -> Result<CatalogApplied, Lost> {
+    fn try_begin(&mut self) -> Result<CatalogApplied, Lost> {
         let round = self.round;
         let mut batch = Batch::new(Tag::Catalog);
-        batch.buf().extend_from_slice(&self.document);
+        match &self.opening {
+            Opening::Catalog(document) => batch.buf().extend_from_slice(document),
+            Opening::Late(late) => {
+                let frame = late.to_frame();
+                self.connect().send(&frame, |_| Ok(()))?;
+                return self.answer::<CatalogApplied>();
+            }
+        }
         let handoff = self.connect();
         let mut sent = Ok(());
         batch.drain(false, |frame| {
@@ -301,8 +337,8 @@ impl Lead {
     }
 
     /// Has the shadow completed. When the connection has to be begun anew the
-    /// catalog goes first: the platform recognises it.
-    fn finish(&mut self, tables: &[CopiedTable]) -> CopyFinished {
+    /// opening goes first: the platform recognises it.
+    pub fn finish(&mut self, tables: &[CopiedTable]) -> CopyFinished {
         loop {
             match self.try_finish(tables) {
                 Ok(finished) => return finished,
@@ -313,7 +349,7 @@ impl Lead {
 
     fn try_finish(&mut self, tables: &[CopiedTable]) -> Result<CopyFinished, Lost> {
         if self.session.is_none() {
-            self.try_send_catalog()?;
+            self.try_begin()?;
         }
         let frame = CopyFinish { tables: tables.to_vec() }.to_frame();
         self.connect().send(&frame, |_| Ok(()))?;
@@ -353,24 +389,38 @@ impl Lead {
             Some(frame) => session::other_frame(self.round.job, &frame),
             None => Ok(()),
         });
-        if result.is_err() {
-            self.session = None;
+        let Err(lost) = result else { return };
+        self.session = None;
+        if self.round.late {
+            // The platform may have told that the tables must be copied anew.
+            self.lost(&lost);
+            self.begin();
         }
     }
 
     fn connect(&mut self) -> &mut Handoff {
-        let (job, identity) = (self.round.job, &self.identity);
-        &mut self.session.get_or_insert_with(|| session::open(job, identity, false)).handoff
+        let (round, job, identity) = (self.round, self.round.job, &self.identity);
+        &mut self.session.get_or_insert_with(|| session::open(job, identity, round.late)).handoff
     }
 
     fn lost(&mut self, lost: &Lost) {
         self.session = None;
         self.round.job.say(&lost.message, "", &lost.hint);
+        self.losses = if self.last_loss.elapsed() > LOSSES_APART { 1 } else { self.losses + 1 };
+        self.last_loss = Instant::now();
+        if self.round.late && self.losses > LOSSES_MAX {
+            // A connection is rarely lost so often: the platform refuses this round.
+            pgrx::error!("the late copy is begun anew: {}", lost.message);
+        }
         latch::wait(LOST_PAUSE);
         self.round.leave_if_over();
     }
 }
 
+/// Marks the leader of a late copy in its argument.
+const LATE: usize = 1 << 16;
+const LOSSES_MAX: u32 = 3;
+const LOSSES_APART: Duration = Duration::from_secs(30);
 const RUNNING_TICK: Duration = Duration::from_millis(50);
 const WORKERS_TICK: Duration = Duration::from_millis(500);
 const WORKER_RESTART: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 pub mod copier;
 pub mod job;
+pub mod late;
 pub mod launcher;
 pub mod leader;
 pub mod registration;

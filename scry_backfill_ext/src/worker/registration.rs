@@ -43,6 +43,13 @@ pub fn start_leader(job: JobRef) -> Option<Started> {
     start(&name, "scry_backfill snapshot leader", "scry_backfill_leader_main", argument)
 }
 
+/// Starts the leader of a late copy. `None`: no background worker slot is free.
+pub fn start_late_leader(job: JobRef) -> Option<Started> {
+    let name = format!("scry_backfill late leader of job {}", job.name());
+    let argument = u32::try_from(super::leader::late_argument(job)).ok()?;
+    start(&name, "scry_backfill snapshot leader", "scry_backfill_leader_main", argument)
+}
+
 /// Starts snapshot worker `number` of a job. `None`: no background worker slot is free.
 pub fn start_copier(job: JobRef, number: usize) -> Option<Started> {
     let name = format!("scry_backfill snapshot worker {number} of job {}", job.name());

@@ -103,13 +103,18 @@ pub struct Round {
     pub job: JobRef,
     /// The round's number.
     pub copy_id: u64,
+    /// Single tables are copied while the stream goes on.
+    pub late: bool,
 }
 
 impl Round {
     /// Ends the process when the user does not want the job to run, or when
     /// the stream worker has begun another round. A pause does not end a copy:
-    /// its snapshot would be lost.
+    /// its snapshot would be lost. A late copy ends with the stream.
     pub fn leave_if_over(self) {
+        if self.late && self.job.desired() != Desired::Run {
+            worker::exit(0);
+        }
         leave_if_unwanted(self.job, false);
         if self.job.live().copy_id.load(Acquire) != self.copy_id {
             worker::exit(0);

@@ -207,6 +207,8 @@ impl JobRef {
         for counter in [
             &live.copy_id,
             &live.generation,
+            &live.late_wanted,
+            &live.late_done,
             &live.wanted_lsn,
             &live.decoded_lsn,
             &live.sent_lsn,

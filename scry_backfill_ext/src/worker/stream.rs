@@ -12,13 +12,14 @@
 //! launcher starts it again and it finds its way by the tables, the slot and
 //! the shadow's answer (delivery contract, rules 1 to 5).
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use scry_wire::Lsn;
 use scry_wire::message::Role;
 
 use super::job::{self, Job};
+use super::late::Tender;
 use super::registration::{self, Started};
 use super::session::{self, Identity, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
@@ -93,7 +94,7 @@ fn follow(job: JobRef, row: &Job, session: Session) {
         // The leader ended between the shadow's completion and its own note of it.
         transaction(|| job::set_state(&row.name, "streaming"));
     }
-    let followed = followed(&row.name);
+    let followed = followed(job, &row.name);
     job.set_copy_phase(CopyPhase::Finished);
     job.set_state(State::Streaming);
     job.event(
@@ -152,7 +153,7 @@ fn copy(job: JobRef, row: &Job, session: Session, slot_exists: bool) {
         job.set_state(State::Finished);
         worker::exit(0);
     }
-    let followed = followed(&row.name);
+    let followed = followed(job, &row.name);
     decode(job, row, session, followed, Box::new(move |job| watch.look(job)));
 }
 
@@ -183,18 +184,24 @@ fn note_snapshots(job: JobRef, name: &str) {
     });
 }
 
-fn followed(name: &str) -> Followed {
+/// What the job follows. Tables on hold wait for a late copy: that is said too.
+fn followed(job: JobRef, name: &str) -> Followed {
     let mut followed = Followed::default();
+    let mut any_held = false;
     for table in transaction(|| job::tables(name)) {
         if table.state == "excluded" {
             followed.exclude(table.relid);
             continue;
         }
+        any_held |= table.state == "held";
         let seen_by = match table.seen_by.as_deref().map(str::parse).transpose() {
             Ok(seen_by) => seen_by,
             Err(err) => pgrx::error!("could not read the snapshot of table {}: {err}", table.relid),
         };
         followed.add(table.relid, seen_by);
+    }
+    if any_held {
+        job.live().late_wanted.fetch_add(1, AcqRel);
     }
     followed.set_parents(transaction(|| schema::parents(followed.relids().into_iter())));
     followed
@@ -202,7 +209,12 @@ fn followed(name: &str) -> Followed {
 
 /// Decodes until the user wants something else or the connection is lost;
 /// both end the process.
-fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, watch: Box<dyn FnMut(JobRef)>) {
+fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, mut watch: Box<dyn FnMut(JobRef)>) {
+    let mut tender = Tender::new();
+    let watch = Box::new(move |job: JobRef| {
+        watch(job);
+        tender.tend(job);
+    });
     let start = session.welcome.applied_lsn;
     let mut decoder = Decoder::open(&row.slot_name, start);
     let slot = decoding::slot_info(&row.slot_name).map_or(Lsn::INVALID, |slot| slot.confirmed_flush_lsn);
@@ -220,6 +232,9 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, watch: B
         latch::serve_interrupts();
         if let Some(notes) = output.notes() {
             transaction(|| job::note_tables(&row.name, notes));
+            if !notes.held.is_empty() {
+                job.live().late_wanted.fetch_add(1, AcqRel);
+            }
             output.noted();
         }
         records = records.wrapping_add(1);

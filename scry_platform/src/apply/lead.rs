@@ -47,7 +47,13 @@ pub async fn serve(
     sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
     let mut document: Option<Vec<u8>> = None;
     let mut round: Option<late::Round> = None;
-    while let Some(frame) = reader.next().await? {
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = reader.next() => next?,
+            over = late::over(shadow, &session, round.as_ref()) => return Err(over?),
+        };
+        let Some(frame) = next else { break };
         match frame.tag() {
             Tag::Catalog => {
                 let bytes = document.get_or_insert_default();

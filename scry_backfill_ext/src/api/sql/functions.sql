@@ -26,6 +26,21 @@ RETURNS pg_catalog.void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'resume_wrapper';
 
+CREATE FUNCTION scry_backfill.add_table(name pg_catalog.text, job pg_catalog.text DEFAULT 'default')
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'add_table_wrapper';
+
+CREATE FUNCTION scry_backfill.drop_table(name pg_catalog.text, job pg_catalog.text DEFAULT 'default')
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'drop_table_wrapper';
+
+CREATE FUNCTION scry_backfill.resync(name pg_catalog.text, job pg_catalog.text DEFAULT 'default')
+RETURNS pg_catalog.void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'resync_wrapper';
+
 CREATE FUNCTION scry_backfill.wait_for_shadow(
     job pg_catalog.text DEFAULT 'default', timeout pg_catalog.interval DEFAULT '60s')
 RETURNS pg_catalog.bool

@@ -40,6 +40,8 @@ CREATE TABLE scry_backfill.job_table (
         -- held: its changes wait on the platform until it is copied; excluded: the job leaves it alone.
         CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'copied', 'held', 'excluded'])),
     copy_snapshot pg_catalog.text,
+    -- How often it has been put on hold.
+    holds pg_catalog.int8 NOT NULL DEFAULT 0,
     rows pg_catalog.int8 NOT NULL DEFAULT 0,
     PRIMARY KEY (job, relid)
 );

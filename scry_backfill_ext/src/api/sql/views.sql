@@ -71,7 +71,7 @@ CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS tables,
         pg_catalog.count(*) FILTER (WHERE jt.state OPERATOR(pg_catalog.=) 'copied') AS copied
     FROM scry_backfill.job_table AS jt
-    WHERE jt.job OPERATOR(pg_catalog.=) j.name
+    WHERE jt.job OPERATOR(pg_catalog.=) j.name AND jt.state OPERATOR(pg_catalog.<>) 'excluded'
 ) AS t
 CROSS JOIN (
     SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_lsn() END AS lsn
@@ -132,7 +132,8 @@ CROSS JOIN LATERAL (
     SELECT
         CASE
             WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'copied'
-            WHEN c.chunks OPERATOR(pg_catalog.=) c.chunks_done THEN 'copied'
+            -- A table on hold is live when the stream has passed its copy.
+            WHEN c.chunks OPERATOR(pg_catalog.=) c.chunks_done AND jt.state OPERATOR(pg_catalog.<>) 'held' THEN 'copied'
             WHEN c.started_at_us OPERATOR(pg_catalog.<>) 0 THEN 'copying'
             ELSE 'waiting'
         END AS state,
@@ -140,6 +141,7 @@ CROSS JOIN LATERAL (
             pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (c.started_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000))
         END AS started_at
 ) AS s
+WHERE jt.state OPERATOR(pg_catalog.<>) 'excluded'
 ORDER BY jt.job, jt.schema_name, jt.table_name;
 
 -- One row a table of a job.

@@ -19,11 +19,11 @@ use crate::apply::lead;
 use crate::origin;
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
-use scry_wire::SeenBy;
 use scry_wire::catalog::Catalog;
 use scry_wire::message::{
     CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LateCopy,
 };
+use scry_wire::{Lsn, SeenBy};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,9 +45,14 @@ pub async fn begin(
     late: &LateCopy,
 ) -> Result<(Round, CatalogApplied)> {
     let origin = shadow.refresh(session).await?;
+    let applied = origin.as_ref().map_or(Lsn::INVALID, |o| o.applied_lsn_of(hello.generation));
     let state = origin.map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     if state != CopyState::Copied {
         return Err(Error::Busy("tables are copied late, but the first copy is not complete".to_owned()));
+    }
+    if applied < late.from_lsn {
+        // A hold may be on its way here, and its table is not whole.
+        return Err(Error::Busy(format!("the stream has not brought all before {} yet", late.from_lsn)));
     }
     late.snapshot.parse::<SeenBy>().map_err(Error::protocol)?;
     let catalog = lead::stored_catalog(session)
@@ -118,6 +123,28 @@ async fn receipt(session: &Session, relids: &[u32], held: &HashMap<u32, Hold>) -
     Ok(CatalogApplied { tables, chunks, left_out: Vec::new() })
 }
 
+/// Waits until the round can no longer come to anything, and says why: a table
+/// of it was put on hold once more. Without a round it waits for ever.
+pub async fn over(shadow: &Shadow, session: &Session, round: Option<&Round>) -> Result<Error> {
+    let Some(round) = round else { return std::future::pending().await };
+    let mut watch = shadow.watch_holds();
+    loop {
+        watch.mark_unchanged();
+        if let Some(hold) = held(session, &round.relids).await?.values().find(|h| h.copy_id != round.copy_id)
+        {
+            return Ok(begun_anew(hold));
+        }
+        watch.changed().await.map_err(|_| Error::Stopping)?;
+    }
+}
+
+fn begun_anew(hold: &Hold) -> Error {
+    Error::Busy(match hold.why.as_str() {
+        "" => "a table of the late copy was put on hold again".to_owned(),
+        why => format!("a table that was copied late must be copied again: {why}"),
+    })
+}
+
 /// Completes the round: when the answer goes out, its tables are live.
 pub async fn finish(
     shadow: &Arc<Shadow>,
@@ -143,11 +170,7 @@ pub async fn finish(
         watch.mark_unchanged();
         let waiting = self::held(session, &relids).await?;
         if let Some(hold) = waiting.values().find(|hold| hold.copy_id != round.copy_id) {
-            let why = match hold.why.as_str() {
-                "" => "a table of the late copy was put on hold again".to_owned(),
-                why => format!("a table that was copied late must be copied again: {why}"),
-            };
-            return Err(Error::Busy(why));
+            return Err(begun_anew(hold));
         }
         let Some(until) = waiting.values().map(|hold| hold.until).max() else { break };
         let done = u32::try_from(relids.len() - waiting.len()).unwrap_or(u32::MAX);
