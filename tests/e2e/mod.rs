@@ -7,6 +7,7 @@ mod history;
 mod hostile;
 mod in_server;
 mod jobs;
+mod late;
 mod memory;
 mod pgbench;
 mod pressure;
