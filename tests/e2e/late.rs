@@ -74,6 +74,15 @@ fn throttle(pair: &mut Pair, rows_per_second: i32) -> Result<()> {
     pair.source.reload()
 }
 
+/// Writes over a column of a table on the shadow, beside the stream.
+fn damage(pair: &Pair, table: &str, column: &str) -> Result<()> {
+    let sql = format!(
+        "BEGIN; LOCK TABLE public.{table} IN SHARE ROW EXCLUSIVE MODE;
+         UPDATE public.{table} SET {column} = 'damaged'; COMMIT"
+    );
+    pair.shadow_client()?.batch_execute(&sql).with_context(|| format!("damage {table}"))
+}
+
 /// The table's line in `scry_backfill.tables` and `progress`.
 fn state_of(pair: &Pair, table: &str) -> Result<(String, String)> {
     let of = |view: &str| {
@@ -101,9 +110,8 @@ fn resync_mends_a_damaged_table_under_load() {
         // A transaction that writes before the moment and ends behind it.
         let mut long = pair.source_client()?;
         long.batch_execute("BEGIN; UPDATE bulk SET t = 'long' WHERE id % 1000 = 7; INSERT INTO account VALUES (-1, 'long', 0)")?;
-        pair.shadow_client()?.batch_execute(
-            "UPDATE public.account SET owner = 'damaged'; UPDATE public.bulk SET t = 'damaged'",
-        )?;
+        damage(&pair, "account", "owner")?;
+        damage(&pair, "bulk", "t")?;
         for table in ["bulk", "public.account"] {
             pair.sql(&format!("SELECT scry_backfill.resync('{table}')"))?;
         }
@@ -131,7 +139,7 @@ fn a_late_copy_survives_restarts_of_every_part() {
         pair.wait_for_shadow(PATIENT)?;
         let load = bulk_load(lab, &pair)?;
         for fault in 0..4 {
-            pair.shadow_client()?.batch_execute("UPDATE public.bulk SET t = 'damaged'")?;
+            damage(&pair, "bulk", "t")?;
             throttle(&mut pair, BULK_ROWS / 4)?;
             pair.sql("SELECT scry_backfill.resync('bulk')")?;
             wait_until_copying(&pair, "bulk")?;

@@ -95,6 +95,7 @@ pub fn run(job: JobRef) {
         live.late_done.fetch_max(wanted, AcqRel);
         return;
     }
+    let identity = Identity::new(&row, Role::Lead, &server::database_name());
     let copy_id = transaction(|| job::begin_late_round(&name));
     live.copy_id.store(copy_id, Release);
     let round = Round { job, copy_id, late: true };
@@ -112,16 +113,15 @@ pub fn run(job: JobRef) {
     if late.snapshot.len() > limits::TEXT_BYTES_MAX {
         pgrx::error!("too many transactions run at this moment to note them all; the copy is tried again");
     }
-    let copied = copy(round, &row, late, snapshot);
+    let copied = copy(round, identity, late, snapshot);
     transaction(|| job::end_hold(&name, &held, &copied));
     live.late_done.fetch_max(wanted, AcqRel);
     tell(job, &held, &copied);
     latch::wake(&live.stream);
 }
 
-fn copy(round: Round, row: &job::Job, late: LateCopy, snapshot: ReadTransaction) -> Vec<CopiedTable> {
+fn copy(round: Round, identity: Identity, late: LateCopy, snapshot: ReadTransaction) -> Vec<CopiedTable> {
     let job = round.job;
-    let identity = Identity::new(row, Role::Lead, &server::database_name());
     let relids = late.relids.clone();
     let exported = snapshot.export();
     let mut lead = Lead::new(round, identity, Opening::Late(late));
