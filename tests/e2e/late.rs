@@ -211,7 +211,7 @@ fn refuses_what_it_cannot_do() {
                 &["bulk is part of job \"default\" already", "scry_backfill.resync('bulk', 'default')"][..],
             ),
             ("add_table('blk')", &["blk", "bulk"]),
-            ("add_table('keyless')", &["keyless", "replica identity"]),
+            ("add_table('keyless')", &["keyless", "no key that identifies a row"]),
             ("resync('document')", &["document is not part of job \"default\"", "scry_backfill.tables"]),
             ("drop_table('document')", &["document is not part of job \"default\""]),
             (
