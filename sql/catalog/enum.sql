@@ -1,10 +1,14 @@
--- Enum types, labels in their order.
+-- Enum types, labels in their order, with their oids.
 SELECT pg_catalog.jsonb_build_object(
     'oid', t.oid::bigint,
     'schema', n.nspname,
     'name', t.typname,
     'labels', COALESCE((
         SELECT pg_catalog.jsonb_agg(e.enumlabel ORDER BY e.enumsortorder)
+        FROM pg_catalog.pg_enum AS e
+        WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.jsonb),
+    'label_oids', COALESCE((
+        SELECT pg_catalog.jsonb_agg(e.oid::bigint ORDER BY e.enumsortorder)
         FROM pg_catalog.pg_enum AS e
         WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.jsonb),
     'comment', pg_catalog.obj_description(t.oid, 'pg_type')) AS entry

@@ -43,6 +43,14 @@ impl Catalog {
     }
 }
 
+impl Object {
+    /// What is compared of it: its entry and comment, without OIDs and states.
+    #[must_use]
+    pub fn comparable(&self) -> Value {
+        comparable(self)
+    }
+}
+
 fn comparable(object: &Object) -> Value {
     let mut value = serde_json::to_value(&object.entry).unwrap_or(Value::Null);
     strip(&mut value);
@@ -73,8 +81,17 @@ fn strip(value: &mut Value) {
 }
 
 fn is_state(field: &str) -> bool {
-    const STATE: &[&str] =
-        &["oid", "attnum", "last_value", "is_called", "populated", "depends_on", "filenode", "missing"];
+    const STATE: &[&str] = &[
+        "oid",
+        "label_oids",
+        "attnum",
+        "last_value",
+        "is_called",
+        "populated",
+        "depends_on",
+        "filenode",
+        "missing",
+    ];
     STATE.contains(&field) || field.ends_with("_oid")
 }
 

@@ -33,6 +33,9 @@ pub struct EnumType {
     pub name: String,
     /// In their order.
     pub labels: Vec<String>,
+    /// Their oids in `pg_enum`, in the same order: a label with another text is renamed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_oids: Vec<u32>,
 }
 
 /// A domain.

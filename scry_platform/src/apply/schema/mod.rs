@@ -14,6 +14,7 @@
 //! stopping for.
 //! What it does not do: follow DDL in the stream, move rows, grant privileges, set owners.
 
+mod evolve;
 mod extensions;
 mod ledger;
 mod order;
@@ -23,5 +24,6 @@ mod render;
 mod run;
 mod session;
 
+pub use evolve::{Outcome, SchemaChange};
 pub use plan::{ExtensionNeed, Need, Plan, Stage, StageName, Step, plan};
 pub use run::{Progress, SchemaError, create_post_data, create_pre_data, drop_all};

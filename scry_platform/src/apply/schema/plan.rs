@@ -13,7 +13,7 @@
 
 use super::order::{Node, Slot, sort};
 use super::render;
-use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, QualifiedName, Sequence};
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, QualifiedName, Sequence, Table};
 use std::collections::{HashMap, HashSet};
 
 /// What is run on the shadow, in order.
@@ -164,7 +164,7 @@ pub(super) struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    fn new(catalog: &'a Catalog) -> Self {
+    pub(super) fn new(catalog: &'a Catalog) -> Self {
         let mut lookup = Self {
             objects: catalog.objects.iter().map(|object| (object.id(), object)).collect(),
             identity: HashMap::new(),
@@ -219,6 +219,15 @@ impl<'a> Lookup<'a> {
             depth += 1;
         }
         depth
+    }
+
+    /// The tables right below these, with their OIDs.
+    pub(super) fn children(&self, tables: &[u32]) -> Vec<(u32, &'a Table)> {
+        let tables_of = self.objects.values().filter_map(|object| match &object.entry {
+            Entry::Table(table) => Some((object.oid, table)),
+            _ => None,
+        });
+        tables_of.filter(|(_, table)| table.parents.iter().any(|p| tables.contains(&p.oid))).collect()
     }
 
     /// The table has a check of this name that its children inherit.

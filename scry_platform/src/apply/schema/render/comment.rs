@@ -7,27 +7,35 @@ use crate::apply::schema::quote::{ident, literal, qualified};
 use scry_wire::catalog::{Entry, Object};
 
 pub(super) fn comments(object: &Object, out: &mut Rendered) {
-    let mut sql = Vec::new();
-    // An extension's comment is set when it is made: that may need another role.
-    match (&object.entry, target(&object.entry)) {
-        (Entry::Schema(schema), Some(target)) if schema.name == "public" => {
-            // Every database has this one, with a comment.
-            match object.comment.as_deref() {
-                Some("standard public schema") => {}
-                None => sql.push(format!("COMMENT ON {target} IS NULL")),
-                Some(text) => sql.push(format!("COMMENT ON {target} IS {}", literal(text))),
-            }
-        }
-        (_, Some(target)) => {
-            sql.extend(
-                object.comment.as_ref().map(|text| format!("COMMENT ON {target} IS {}", literal(text))),
-            );
-        }
-        _ => {}
-    }
-    let mut comment = |on: String, text: &Option<String>| {
-        sql.extend(text.as_ref().map(|text| format!("COMMENT ON {on} IS {}", literal(text))));
+    let standard = |on: &str, text: &Option<String>| {
+        // Every database has this schema, with a comment.
+        on == "SCHEMA \"public\"" && text.as_deref() == Some("standard public schema")
     };
+    let mut sql = Vec::new();
+    for (on, text) in texts(object) {
+        let absent = text.is_none() && on != "SCHEMA \"public\"";
+        if !absent && !standard(&on, &text) {
+            sql.push(statement(&on, text.as_deref()));
+        }
+    }
+    if !sql.is_empty() {
+        out.stage(StageName::Comments, Step::new(object, "comment", sql));
+    }
+}
+
+/// `COMMENT ON ... IS ...`
+pub(in crate::apply::schema) fn statement(on: &str, text: Option<&str>) -> String {
+    format!("COMMENT ON {on} IS {}", text.map_or_else(|| "NULL".to_owned(), literal))
+}
+
+/// What of an object can have a comment, with the one it has. An extension's is not among
+/// them: it is set when the extension is made, and that may need another role.
+pub(in crate::apply::schema) fn texts(object: &Object) -> Vec<(String, Option<String>)> {
+    let mut found: Vec<(String, Option<String>)> = Vec::new();
+    if let Some((word, name)) = target(&object.entry) {
+        found.push((format!("{word} {name}"), object.comment.clone()));
+    }
+    let mut comment = |on: String, text: &Option<String>| found.push((on, text.clone()));
     match &object.entry {
         Entry::Table(e) => {
             for column in e.columns.iter().filter(|c| !c.dropped) {
@@ -62,22 +70,22 @@ pub(super) fn comments(object: &Object, out: &mut Rendered) {
         }
         _ => {}
     }
-    if !sql.is_empty() {
-        out.stage(StageName::Comments, Step::new(object, "comment", sql));
-    }
+    found
 }
 
 fn column(schema: &str, relation: &str, column: &str) -> String {
     format!("COLUMN {}.{}", qualified(schema, relation), ident(column))
 }
 
-fn target(entry: &Entry) -> Option<String> {
-    let on = |kind: &str, name: &str, schema: &str, table: &str| {
-        Some(format!("{kind} {} ON {}", ident(name), qualified(schema, table)))
+/// The words by which DROP, ALTER and COMMENT know the object: its kind and its name. None for
+/// an extension (see [`texts`]) and what has no name.
+pub(in crate::apply::schema) fn target(entry: &Entry) -> Option<(&'static str, String)> {
+    let on = |kind, name: &str, schema: &str, table: &str| {
+        Some((kind, format!("{} ON {}", ident(name), qualified(schema, table))))
     };
-    let named = |kind: &str, schema: &str, name: &str| Some(format!("{kind} {}", qualified(schema, name)));
+    let named = |kind, schema: &str, name: &str| Some((kind, qualified(schema, name)));
     match entry {
-        Entry::Schema(e) => Some(format!("SCHEMA {}", ident(&e.name))),
+        Entry::Schema(e) => Some(("SCHEMA", ident(&e.name))),
         Entry::Extension(_) | Entry::Unknown => None,
         Entry::Collation(e) => named("COLLATION", &e.schema, &e.name),
         Entry::Enum(e) => named("TYPE", &e.schema, &e.name),
@@ -90,12 +98,12 @@ fn target(entry: &Entry) -> Option<String> {
         Entry::View(e) => named("VIEW", &e.schema, &e.name),
         Entry::MaterializedView(e) => named("MATERIALIZED VIEW", &e.schema, &e.name),
         Entry::Statistics(e) => named("STATISTICS", &e.schema, &e.name),
-        Entry::Function(e) => Some(format!("ROUTINE {}", function_name(e))),
-        Entry::Operator(e) => Some(format!("OPERATOR {}", operator_name(e)?)),
-        Entry::Cast(e) => Some(format!("CAST {}", cast_name(e))),
+        Entry::Function(e) => Some(("ROUTINE", function_name(e))),
+        Entry::Operator(e) => Some(("OPERATOR", operator_name(e)?)),
+        Entry::Cast(e) => Some(("CAST", cast_name(e))),
         Entry::TextSearchDictionary(e) => named("TEXT SEARCH DICTIONARY", &e.schema, &e.name),
         Entry::TextSearchConfiguration(e) => named("TEXT SEARCH CONFIGURATION", &e.schema, &e.name),
-        Entry::Aggregate(e) => Some(format!("AGGREGATE {}", aggregate_name(e))),
+        Entry::Aggregate(e) => Some(("AGGREGATE", aggregate_name(e))),
         Entry::Constraint(e) => on("CONSTRAINT", &e.name, &e.schema, &e.table),
         Entry::Rule(e) => on("RULE", &e.name, &e.schema, &e.table),
         Entry::Trigger(e) => on("TRIGGER", &e.name, &e.schema, &e.table),

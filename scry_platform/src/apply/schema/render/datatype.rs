@@ -109,7 +109,7 @@ fn create_type(object: &Object, name: &str, sql: String) -> Step {
     Step::new(object, "create", vec![sql]).undo(format!("DROP TYPE IF EXISTS {name} CASCADE"))
 }
 
-pub(super) fn collate(collation: Option<&QualifiedName>) -> String {
+pub(in crate::apply::schema) fn collate(collation: Option<&QualifiedName>) -> String {
     collation.map_or_else(String::new, |c| format!(" COLLATE {}", qualified(&c.schema, &c.name)))
 }
 

@@ -5,13 +5,13 @@
 //! is no superuser.
 
 mod attached;
-mod comment;
-mod datatype;
-mod routine;
-mod sequence;
+pub(super) mod comment;
+pub(super) mod datatype;
+pub(super) mod routine;
+pub(super) mod sequence;
 mod table;
 mod text_search;
-mod view;
+pub(super) mod view;
 
 use super::order::Node;
 use super::plan::{ExtensionNeed, Lookup, Need, StageName, Step, main_node};
@@ -100,7 +100,7 @@ fn extension(lookup: &Lookup<'_>, object: &Object, extension: &Extension) -> Nod
 }
 
 /// `WITH (...)` of storage parameters in the form of `reloptions`; empty if there are none.
-fn options<'a>(
+pub(super) fn options<'a>(
     plain: impl IntoIterator<Item = &'a String>,
     toast: impl IntoIterator<Item = &'a String>,
 ) -> String {
@@ -114,7 +114,7 @@ fn options<'a>(
     if list.is_empty() { String::new() } else { format!("({})", list.join(", ")) }
 }
 
-fn storage_word(code: &str) -> Option<&'static str> {
+pub(super) fn storage_word(code: &str) -> Option<&'static str> {
     match code {
         "p" => Some("PLAIN"),
         "e" => Some("EXTERNAL"),
@@ -124,7 +124,7 @@ fn storage_word(code: &str) -> Option<&'static str> {
     }
 }
 
-fn compression_word(code: &str) -> Option<&'static str> {
+pub(super) fn compression_word(code: &str) -> Option<&'static str> {
     match code {
         "p" => Some("pglz"),
         "l" => Some("lz4"),

@@ -100,7 +100,7 @@ fn operator_symbol(schema: &str, name: &str) -> Option<String> {
 }
 
 /// Name and arguments, as DROP and COMMENT want them.
-pub(super) fn operator_name(operator: &Operator) -> Option<String> {
+pub(in crate::apply::schema) fn operator_name(operator: &Operator) -> Option<String> {
     let side = |sql: &Option<String>| sql.clone().unwrap_or_else(|| "NONE".to_owned());
     let symbol = operator_symbol(&operator.schema, &operator.name)?;
     Some(format!("{symbol} ({}, {})", side(&operator.left), side(&operator.right)))

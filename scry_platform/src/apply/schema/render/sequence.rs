@@ -30,7 +30,7 @@ fn table_is_here(lookup: &Lookup<'_>, oid: u32) -> bool {
 }
 
 /// `START WITH ...` and the rest.
-pub(super) fn sequence_options(sequence: &Sequence) -> String {
+pub(in crate::apply::schema) fn sequence_options(sequence: &Sequence) -> String {
     format!(
         " START WITH {} INCREMENT BY {} MINVALUE {} MAXVALUE {} CACHE {}{}",
         sequence.start,

@@ -6,7 +6,8 @@ use crate::apply::schema::plan::{StageName, Step, main_node};
 use crate::apply::schema::quote::{ident, qualified};
 use scry_wire::catalog::{MaterializedView, Object, View};
 
-pub(super) fn view(object: &Object, view: &View, out: &mut Rendered) {
+/// `CREATE OR REPLACE VIEW`
+pub(in crate::apply::schema) fn replace(object: &Object, view: &View) -> Step {
     let name = qualified(&view.schema, &view.name);
     let check = view.options.iter().find_map(|option| option.strip_prefix("check_option="));
     let with = options(view.options.iter().filter(|o| !o.starts_with("check_option=")), []);
@@ -17,9 +18,13 @@ pub(super) fn view(object: &Object, view: &View, out: &mut Rendered) {
         None => "",
     };
     let query = view.definition.trim_end().trim_end_matches(';');
-    let sql = format!("CREATE OR REPLACE VIEW {name}{with} AS\n{query}{check}");
+    Step::new(object, "create", vec![format!("CREATE OR REPLACE VIEW {name}{with} AS\n{query}{check}")])
+}
+
+pub(super) fn view(object: &Object, view: &View, out: &mut Rendered) {
+    let name = qualified(&view.schema, &view.name);
     let undo = format!("DROP VIEW IF EXISTS {name} CASCADE");
-    let create = Step::new(object, "create", vec![sql]).undo(undo.clone());
+    let create = replace(object, view).undo(undo.clone());
     let mut node = main_node(object, create.makes(&view.schema, &view.name));
     let columns: Vec<String> = view
         .columns

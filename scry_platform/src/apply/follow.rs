@@ -1,0 +1,77 @@
+//! A change of the schema in the stream: from the document to the shadow.
+//!
+//! ```text
+//! document ─► evolve, in the open transaction ─► scry_shadow.catalog, left_out, schema_step
+//! ```
+//!
+//! Invariants: the shadow's objects, the stored document and the position move in one
+//! transaction, so that a repeated change meets the document that it starts from. What it does
+//! not do: put tables on hold (see `hold`), and decide what changes (see `schema::evolve`).
+
+use super::lead::tidy;
+use super::schema::{Outcome, SchemaChange, quote};
+use crate::origin;
+use crate::shadow::{Session, Shadow};
+use crate::{Error, Result};
+use scry_wire::catalog::Catalog;
+use scry_wire::message::LeftOutText;
+
+/// Makes the shadow what `after` says. Nothing else may be under way on `session`. Tables of
+/// `emptied` are copied again: they lose their rows here.
+pub async fn follow(
+    shadow: &Shadow,
+    session: &Session,
+    before: &Catalog,
+    after: &Catalog,
+    emptied: &[u32],
+) -> Result<()> {
+    super::lead::check_names(after)?;
+    let change = SchemaChange { old: before, new: after, hold: emptied };
+    let admin = match &shadow.admin {
+        Some(connector) if change.touches_extensions() => {
+            Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0)
+        }
+        _ => None,
+    };
+    let outcome = change.apply(session, admin.as_ref()).await?;
+    tracing::info!(
+        shadow = %shadow.database, objects = outcome.looked_at.len(), left_out = outcome.left_out.len(),
+        "the schema has changed"
+    );
+    note_left_out(session, &outcome).await?;
+    note_steps(session, &outcome).await
+}
+
+/// What was said of the objects before is void.
+async fn note_left_out(session: &Session, outcome: &Outcome) -> Result<()> {
+    let noted = origin::left_out(&**session).await?;
+    let mut list = noted.clone();
+    // A part of an object stands in parentheses behind it.
+    let is_of = |item: &LeftOutText, object: &String| {
+        item.object.strip_prefix(object.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+    };
+    list.retain(|item| !outcome.looked_at.iter().any(|object| is_of(item, object)));
+    let new = outcome.left_out.iter();
+    list.extend(new.map(|l| LeftOutText { object: l.object.clone(), reason: l.reason.clone() }));
+    tidy(&mut list);
+    if list == noted { Ok(()) } else { origin::store_left_out(&**session, &list).await }
+}
+
+/// Steps of the plan that now are done, so that a new history can undo them.
+async fn note_steps(session: &Session, outcome: &Outcome) -> Result<()> {
+    let steps: Vec<String> = outcome.made.iter().map(super::schema::Step::key).collect();
+    let undo: Vec<Option<&str>> = outcome.made.iter().map(|step| step.undo.as_deref()).collect();
+    let relations: Vec<Option<String>> = outcome
+        .made
+        .iter()
+        .map(|step| step.makes.as_ref().map(|name| quote::qualified(&name.schema, &name.name)))
+        .collect();
+    let cannot = || Error::sql("write scry_shadow.schema_step");
+    session.execute(NOTE_STEPS, &[&steps, &undo, &relations]).await.map(drop).map_err(cannot())
+}
+
+const NOTE_STEPS: &str = "INSERT INTO scry_shadow.schema_step (step, undo, relation) \
+    SELECT n.step, n.undo, pg_catalog.to_regclass(n.relation)::pg_catalog.oid \
+    FROM pg_catalog.unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS n (step, undo, relation, place) \
+    WHERE NOT EXISTS (SELECT FROM scry_shadow.schema_step AS s WHERE s.step OPERATOR(pg_catalog.=) n.step) \
+    ORDER BY n.place";

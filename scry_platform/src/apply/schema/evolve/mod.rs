@@ -1,0 +1,362 @@
+//! The shadow's schema follows the source's while the stream goes on.
+//!
+//! ```text
+//! old document ─┐ changes by (class, oid) ─► places left, drops, renames ─┐
+//! new document ─┤                                                         ▼
+//!               └─► creation plan ─┐                    the shadow says what it has now
+//!                                  ├─► settle: make absent objects, alter the others ◄─┘
+//!                                  │          (looked at again, until nothing differs)
+//!                                  └─► late drops ─► left out, ledger
+//! ```
+//!
+//! Role: everything happens in the writer's open transaction, at the change's own place among
+//! the rows. The source's DDL text is not replayed: two documents are compared, and what
+//! makes one of the other is worked out here (docs/decisions/0010).
+//!
+//! Invariants: rows stay where they are through renames and moves; nothing is dropped with
+//! CASCADE; what was changed is read back from the shadow and compared; what can't be made is
+//! left out by name, but a selected table that can't follow ends the transaction.
+//!
+//! What it does not do: copy rows of tables on hold, and know what a rewrite did to them.
+
+mod changes;
+mod drop;
+mod missing;
+mod names;
+mod observe;
+mod rename;
+mod run;
+mod settle;
+mod settle_attached;
+mod settle_table;
+mod settle_type;
+mod work;
+
+use super::plan::{Lookup, Need, Plan, Step, plan};
+use super::quote::qualified;
+use crate::{Error, Result};
+use changes::Changes;
+use run::{Refused, Runner};
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, SETTINGS, Table};
+use settle::Context;
+use std::collections::{BTreeSet, HashSet};
+use tokio_postgres::Client;
+
+/// A change of the schema.
+pub struct SchemaChange<'a> {
+    /// What the shadow was made from.
+    pub old: &'a Catalog,
+    /// What it shall be.
+    pub new: &'a Catalog,
+    /// Tables whose rows are copied again: they are emptied here.
+    pub hold: &'a [u32],
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What the shadow does not have of what has changed.
+    pub left_out: Vec<LeftOut>,
+    /// Kind and name of all that was looked at: what was said of it before is void.
+    pub looked_at: BTreeSet<String>,
+    /// Steps that made something, for the ledger.
+    pub made: Vec<Step>,
+}
+
+impl SchemaChange<'_> {
+    /// Whether a superuser's connection may be of use.
+    #[must_use]
+    pub fn touches_extensions(&self) -> bool {
+        let extensions = |catalog: &Catalog| -> BTreeSet<String> {
+            let found = catalog.objects.iter().filter(|o| matches!(o.entry, Entry::Extension(_)));
+            found.map(|object| format!("{:?}", object.entry)).collect()
+        };
+        extensions(self.old) != extensions(self.new)
+    }
+
+    /// Changes the shadow, in the transaction that is open on `client`.
+    ///
+    /// # Errors
+    /// A selected table can't follow, or the shadow can't be spoken to: the transaction is to be
+    /// rolled back.
+    pub async fn apply(&self, client: &Client, admin: Option<&Client>) -> Result<Outcome> {
+        enter(client).await?;
+        let outcome = Evolution::new(self, client, admin).run().await?;
+        client.batch_execute(LEAVE).await.map_err(Error::sql("go back to the settings of apply"))?;
+        Ok(outcome)
+    }
+}
+
+async fn enter(client: &Client) -> Result<()> {
+    let cannot = || Error::sql("prepare the transaction for a change of the schema");
+    client.batch_execute(ENTER).await.map_err(cannot())?;
+    for (name, value) in SETTINGS {
+        let sql = "SELECT pg_catalog.set_config($1, $2, true)";
+        client.execute(sql, &[name, value]).await.map_err(cannot())?;
+    }
+    Ok(())
+}
+
+struct Evolution<'a> {
+    change: &'a SchemaChange<'a>,
+    changes: Changes<'a>,
+    client: &'a Client,
+    runner: Runner<'a>,
+    emptied: HashSet<u32>,
+}
+
+impl<'a> Evolution<'a> {
+    fn new(change: &'a SchemaChange<'a>, client: &'a Client, admin: Option<&'a Client>) -> Self {
+        Evolution {
+            change,
+            changes: Changes::new(change.old, change.new),
+            client,
+            runner: Runner { client, admin, left_out: Vec::new(), done: Vec::new() },
+            emptied: change.hold.iter().copied().collect(),
+        }
+    }
+
+    async fn run(mut self) -> Result<Outcome> {
+        self.empty_tables().await?;
+        if self.changes.is_empty() {
+            return Ok(Outcome::default());
+        }
+        let waiting = self.drop_and_rename().await?;
+        let plan = plan(self.change.new);
+        let refused = self.settle(&plan).await?;
+        self.finish(refused, waiting, &plan).await
+    }
+
+    /// Rows that are copied again go at once: what they are now, the new columns cannot tell.
+    async fn empty_tables(&mut self) -> Result<()> {
+        let tables = self
+            .change
+            .old
+            .objects
+            .iter()
+            .filter(|object| object.class == Class::Relation && self.emptied.contains(&object.oid));
+        let mut steps = Vec::new();
+        for object in tables {
+            let Entry::Table(table) = &object.entry else { continue };
+            if !table.partitioned {
+                let name = qualified(&table.schema, &table.name);
+                steps.push((object, format!("TRUNCATE ONLY {name}"), format!("DELETE FROM ONLY {name}")));
+            }
+        }
+        for (object, quick, sure) in steps {
+            let quick = Step::new(object, "empty", vec![quick]);
+            if !self.runner.rounds(vec![quick]).await?.is_empty() {
+                // A foreign key refers to it.
+                let sure = Step::new(object, "empty", vec![sure]).need(Need::Success);
+                let refused = self.runner.rounds(vec![sure]).await?;
+                stop_for_tables(&refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what is to be dropped once nothing needs it any more.
+    async fn drop_and_rename(&mut self) -> Result<Vec<Object>> {
+        let detached = self.runner.rounds(drop::detaches(&self.changes)).await?;
+        stop_for_tables(&detached)?;
+        let refused = self.runner.rounds(drop::drops(&self.changes)).await?;
+        let refused: Vec<Refused> = refused.into_iter().filter(|r| !is_absent(&r.code)).collect();
+        let columns: Vec<Step> =
+            refused.iter().filter(|r| r.step.part != "drop").map(|r| r.step.clone()).collect();
+        let waits: HashSet<ObjectId> =
+            refused.iter().filter(|r| r.step.part == "drop").map(|r| r.step.object).collect();
+        let in_the_way: Vec<&Object> =
+            self.changes.dropped.iter().copied().filter(|object| waits.contains(&object.id())).collect();
+        let (renames, waiting) = rename::renames(&self.changes, &in_the_way);
+        let mut refused = self.runner.rounds(renames.schemas).await?;
+        let schemas = self.changes.created.iter().filter_map(|object| match &object.entry {
+            Entry::Schema(_) => Some(object.id()),
+            _ => None,
+        });
+        let schemas: HashSet<ObjectId> = schemas.collect();
+        if !schemas.is_empty() {
+            let plan = plan(self.change.new);
+            let steps = plan.pre_data.into_iter().filter(|step| schemas.contains(&step.object));
+            // One that is there already is found there.
+            self.runner.rounds(steps.collect()).await?;
+        }
+        // In the order given: a temporary name first.
+        for step in renames.objects {
+            refused.extend(self.runner.rounds(vec![step]).await?);
+        }
+        refused.extend(self.runner.rounds(columns).await?);
+        stop_for_tables(&refused)?;
+        Ok(waiting)
+    }
+
+    /// Passes until the shadow says what the document says, or nothing more can be done.
+    async fn settle(&mut self, plan: &Plan) -> Result<Vec<Refused>> {
+        let lookup = Lookup::new(self.change.new);
+        let context = Context {
+            lookup: &lookup,
+            bypasses_row_security: bypasses_row_security(self.client).await?,
+            emptied: &self.empty().await?,
+        };
+        let mut interest: HashSet<ObjectId> = self.changes.created.iter().map(|object| object.id()).collect();
+        interest.extend(self.changes.changed.iter().map(|(_, new)| new.id()));
+        // What is done to a table reaches those below it, changed or not.
+        let mut level: Vec<u32> = tables(&interest);
+        while !level.is_empty() {
+            let below = lookup.children(&level).into_iter();
+            let new = below.map(|(oid, _)| ObjectId { class: Class::Relation, oid });
+            level = tables(&new.filter(|id| interest.insert(*id)).collect());
+        }
+        let mut made: HashSet<String> = HashSet::new();
+        let mut last: Vec<Refused> = Vec::new();
+        for _ in 0..PASSES_MAX {
+            let wanted: Vec<&Object> =
+                self.change.new.objects.iter().filter(|object| interest.contains(&object.id())).collect();
+            let have = observe::observe(self.client, &wanted).await?;
+            let pass = work::work(&context, self.change.new, plan, &interest, &have, &made);
+            for (id, by) in &pass.stuck {
+                self.stuck(*id, by);
+                interest.remove(id);
+            }
+            if pass.drops.is_empty() && pass.steps.is_empty() {
+                return Ok(Vec::new());
+            }
+            interest.extend(&pass.dropped);
+            let tried = pass.drops.len() + pass.steps.len();
+            let mut refused = self.runner.rounds(pass.drops).await?;
+            let before = self.runner.done.len();
+            refused.extend(self.runner.rounds(pass.steps).await?);
+            made.extend(self.runner.done.iter().skip(before).map(Step::key));
+            last = refused;
+            if last.len() == tried {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    /// Tables whose columns' values do not matter: emptied, or rewritten on the source and empty.
+    async fn empty(&self) -> Result<HashSet<u32>> {
+        let mut empty = self.emptied.clone();
+        for (old, new) in &self.changes.changed {
+            let (Entry::Table(before), Entry::Table(after)) = (&old.entry, &new.entry) else { continue };
+            if empty.contains(&new.oid) || types(before) == types(after) && before.filenode == after.filenode
+            {
+                continue;
+            }
+            let sql = format!("SELECT FROM {} LIMIT 1", qualified(&after.schema, &after.name));
+            let cannot = || Error::sql(format!("look for rows of {}", new.describe()));
+            // Row security is off: where it would bind the role, this says so.
+            if self.client.query_opt(&sql, &[]).await.map_err(cannot())?.is_none() {
+                empty.insert(new.oid);
+            }
+        }
+        Ok(empty)
+    }
+
+    fn stuck(&mut self, id: ObjectId, by: &str) {
+        if let Some(object) = self.change.new.objects.iter().find(|object| object.id() == id) {
+            self.runner.left_out.push(LeftOut {
+                object: object.describe(),
+                reason: format!("it has changed in a way that cannot be followed while {by} needs it"),
+                sqlstate: None,
+            });
+        }
+    }
+
+    async fn finish(mut self, refused: Vec<Refused>, waiting: Vec<Object>, plan: &Plan) -> Result<Outcome> {
+        stop_for_tables(&refused)?;
+        self.runner.left_out.extend(refused.into_iter().map(left_out));
+        let mut late = drop::copies(&self.changes, self.change.new);
+        late.extend(waiting.iter().filter_map(|object| drop::drop_step(object, "drop")));
+        let refused = self.runner.rounds(late).await?;
+        stop_for_tables(&refused)?;
+        for kept in refused {
+            let object = format!("{} (dropped on the source)", kept.step.describe);
+            self.runner.left_out.push(LeftOut { object, ..left_out(kept) });
+        }
+        let new =
+            self.changes.created.iter().copied().chain(self.changes.changed.iter().map(|(_, new)| *new));
+        let touched: HashSet<ObjectId> = new.clone().map(|object| object.id()).collect();
+        let old =
+            self.changes.dropped.iter().copied().chain(self.changes.changed.iter().map(|(old, _)| *old));
+        let looked_at: BTreeSet<String> = new.chain(old).map(Object::describe).collect();
+        let noted = plan.notes.iter().filter(|note| looked_at.contains(&note.object)).cloned();
+        self.runner.left_out.extend(noted);
+        let steps = plan.pre_data.iter().chain(plan.post_data.iter().flat_map(|stage| &stage.steps));
+        let made = steps.filter(|step| touched.contains(&step.object)).cloned().collect();
+        Ok(Outcome { left_out: self.runner.left_out, looked_at, made })
+    }
+}
+
+fn tables(ids: &HashSet<ObjectId>) -> Vec<u32> {
+    ids.iter().filter(|id| id.class == Class::Relation).map(|id| id.oid).collect()
+}
+
+fn types(table: &Table) -> Vec<Option<&str>> {
+    let columns = table.columns.iter().filter(|c| !c.dropped);
+    columns.map(|c| c.data_type.as_ref().map(|t| t.sql.as_str())).collect()
+}
+
+async fn bypasses_row_security(client: &Client) -> Result<bool> {
+    let sql = "SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles AS r \
+         WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER";
+    let row = client.query_one(sql, &[]).await.map_err(Error::sql("ask for privileges"))?;
+    Ok(row.get(0))
+}
+
+/// What is not there need not be dropped or detached.
+fn is_absent(code: &str) -> bool {
+    matches!(code, "42P01" | "42703" | "42704" | "42883" | "3F000")
+}
+
+fn left_out(refused: Refused) -> LeftOut {
+    let sqlstate = (!refused.code.is_empty()).then_some(refused.code);
+    LeftOut { object: refused.step.title(), reason: refused.message, sqlstate }
+}
+
+/// Of a table that rows need, a refusal ends everything: with its cause and what to do.
+fn stop_for_tables(refused: &[Refused]) -> Result<()> {
+    let absent = |r: &Refused| matches!(r.step.part, "drop" | "drop column" | "detach") && is_absent(&r.code);
+    let Some(refused) = refused.iter().find(|r| r.step.need == Need::Success && !absent(r)) else {
+        return Ok(());
+    };
+    let Refused { step, message, code, detail } = refused;
+    let hint = match code.as_str() {
+        "2BP01" | "0A000" if !detail.is_empty() => format!(
+            "Something of the shadow's own depends on it; drop that, and the stream goes on by itself: {}",
+            detail.replace('\n', "; ")
+        ),
+        "42501" => {
+            "Give the table back to the shadow's role: ALTER TABLE ... OWNER TO; the stream then goes on."
+                .to_owned()
+        }
+        _ => "Put the table on the shadow back as it was on the source, or start the job anew.".to_owned(),
+    };
+    Err(Error::Shadow {
+        message: format!(
+            "could not follow a change of {} on the shadow ({}): {message} (SQLSTATE {code})",
+            step.describe, step.part
+        ),
+        hint,
+        retry: true,
+    })
+}
+
+/// Settings for the rest of the transaction: those of creation (see `session`), and plans made
+/// for catalogs instead of for single rows.
+const ENTER: &str = "\
+    SET LOCAL check_function_bodies = off; \
+    SET LOCAL row_security = off; \
+    SET LOCAL standard_conforming_strings = on; \
+    SET LOCAL xmloption = content; \
+    SET LOCAL default_tablespace = ''; \
+    SET LOCAL default_table_access_method = heap; \
+    SET LOCAL client_min_messages = warning; \
+    SET LOCAL plan_cache_mode = auto; \
+    SET LOCAL enable_seqscan = on";
+
+/// What apply relies on for its speed.
+const LEAVE: &str = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
+
+/// A pass looks at what the one before has done: a tree's children follow in the second.
+const PASSES_MAX: usize = 5;

@@ -1,0 +1,225 @@
+//! The shadow's schema follows: every migration of `evolve_cases` is run on one database, the
+//! difference of its documents on another, and the two are compared by the queries of
+//! `sql/catalog`, by pg_dump and by their rows.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod schema_lab;
+
+use futures_util::FutureExt;
+use schema_lab::{Lab, diff};
+use scry_platform::apply::schema::SchemaChange;
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, ObjectId, Table};
+use std::panic::AssertUnwindSafe;
+use tokio_postgres::Client;
+
+/// A step of a case.
+#[derive(Debug, Clone, Copy)]
+enum Run<'a> {
+    /// On the source; the shadow follows.
+    Source(&'a str),
+    /// Rows, on both.
+    Both(&'a str),
+}
+
+/// `--- name` begins a case, `--` a step, `--=` a step that is run on both sides.
+fn cases(file: &str) -> Vec<(&str, Vec<Run<'_>>)> {
+    let mut cases = Vec::new();
+    for case in file.split("--- ").skip(1) {
+        let (name, body) = case.split_once('\n').unwrap();
+        let steps = format!("\n{body}");
+        let steps: &str = Box::leak(steps.into_boxed_str());
+        let runs = steps.split("\n--").map(|step| match step.strip_prefix('=') {
+            Some(rows) => Run::Both(rows.trim()),
+            None => Run::Source(step.trim()),
+        });
+        cases.push((name, runs.collect()));
+    }
+    cases
+}
+
+/// The two databases and what the shadow was last made from.
+struct Twins {
+    lab: Lab,
+    source: Client,
+    shadow: Client,
+    admin: Client,
+    reader: Client,
+    catalog: Catalog,
+}
+
+impl Twins {
+    async fn start() -> Self {
+        let lab = Lab::start().await;
+        let source = lab.superuser("source").await;
+        let reader = lab.superuser("shadow").await;
+        let catalog = lab.catalog(&source, true, &[]).await;
+        lab.build(&catalog).await;
+        let shadow = lab.owner().await.unwrap();
+        shadow.batch_execute("SET session_replication_role = replica").await.unwrap();
+        let admin = lab.superuser("shadow").await;
+        Twins { source, shadow, admin, reader, catalog, lab }
+    }
+
+    /// Runs a migration, and lets the shadow follow.
+    async fn migrate(&mut self, name: &str, sql: &str) -> Vec<LeftOut> {
+        self.source.batch_execute("RESET ALL").await.unwrap();
+        self.source.batch_execute(sql).await.unwrap_or_else(|e| panic!("{name}: {sql}: {e:?}"));
+        let new = self.lab.catalog(&self.source, true, &[]).await;
+        let hold = held(&self.catalog, &new);
+        self.shadow.batch_execute("BEGIN").await.unwrap();
+        let change = SchemaChange { old: &self.catalog, new: &new, hold: &hold };
+        let outcome = change.apply(&self.shadow, Some(&self.admin)).await;
+        let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {sql}: {e} {:?}", e.refuse()));
+        self.shadow.batch_execute("COMMIT").await.unwrap();
+        self.copy(&new, &hold).await;
+        self.catalog = new;
+        outcome.left_out
+    }
+
+    /// As a late copy does.
+    async fn copy(&self, catalog: &Catalog, tables: &[u32]) {
+        for table in tables.iter().filter_map(|oid| table(catalog, *oid)).filter(|t| !t.partitioned) {
+            let columns = table.columns.iter().filter(|c| !c.dropped && c.generated.is_empty());
+            let list: Vec<String> = columns.map(|c| format!("\"{}\"", c.name.replace('"', "\"\""))).collect();
+            let name = format!("\"{}\".\"{}\"", table.schema, table.name);
+            let rows = format!("SELECT ROW({})::text FROM ONLY {name}", list.join(", "));
+            for row in self.source.query(&rows, &[]).await.unwrap() {
+                let values = row.get::<_, String>(0).replace('\'', "''");
+                let put = format!(
+                    "INSERT INTO {name} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM (SELECT (('{values}'::text)::scry_row).*) AS r",
+                    list.join(", "),
+                    list.join(", ")
+                );
+                let types: Vec<String> = table
+                    .columns
+                    .iter()
+                    .filter(|c| !c.dropped && c.generated.is_empty())
+                    .map(|c| format!("\"{}\" {}", c.name, c.data_type.as_ref().unwrap().sql))
+                    .collect();
+                let session = "SET search_path = pg_temp; DROP TYPE IF EXISTS pg_temp.scry_row";
+                self.shadow.batch_execute(session).await.unwrap();
+                let make = format!("CREATE TYPE pg_temp.scry_row AS ({})", types.join(", "));
+                self.shadow.batch_execute(&make).await.unwrap();
+                self.shadow.batch_execute(&put).await.unwrap();
+                self.shadow.batch_execute("DROP TYPE pg_temp.scry_row; RESET search_path").await.unwrap();
+            }
+        }
+    }
+
+    async fn compare(&self, name: &str, step: &str) {
+        let twin = self.lab.catalog(&self.reader, true, &[]).await;
+        let differences = self.catalog.differences(&twin);
+        let of = |catalog: &Catalog, name: &str| {
+            let found = catalog.objects.iter().find(|o| o.describe() == name);
+            found.map(|o| serde_json::to_string_pretty(o).unwrap()).unwrap_or_default()
+        };
+        let shown: Vec<String> = differences
+            .iter()
+            .map(|d| format!("{d:?}\n{}", diff(&of(&self.catalog, &d.object), &of(&twin, &d.object))))
+            .collect();
+        assert!(differences.is_empty(), "{name}: after {step}: {}", shown.join("\n"));
+        for object in &self.catalog.objects {
+            let Entry::Table(table) = &object.entry else { continue };
+            let quoted = |name: &str| name.replace('"', "\"\"");
+            let rows = format!(
+                "SELECT pg_catalog.count(*), pg_catalog.md5(pg_catalog.string_agg(to_jsonb(t)::text, ',' ORDER BY to_jsonb(t)::text)) FROM ONLY \"{}\".\"{}\" AS t",
+                quoted(&table.schema),
+                quoted(&table.name)
+            );
+            let count = async |client: &Client| -> (i64, Option<String>) {
+                let row = client.query_one(&rows, &[]).await.unwrap();
+                (row.get(0), row.get(1))
+            };
+            let (mine, theirs) = (count(&self.source).await, count(&self.reader).await);
+            assert_eq!(mine, theirs, "{name}: after {step}: rows of {}", table.name);
+        }
+    }
+
+    fn compare_dumps(&self, name: &str) {
+        let (mine, theirs) = (self.lab.dump("source"), self.lab.dump("shadow"));
+        assert!(mine == theirs, "{name}: pg_dump differs:\n{}", diff(&mine, &theirs));
+    }
+
+    async fn case(&mut self, name: &str, steps: &[Run<'_>]) {
+        assert_eq!(self.migrate(name, "CREATE SCHEMA c").await, []);
+        for step in steps {
+            let sql = match step {
+                Run::Source(sql) => {
+                    let left_out = self.migrate(name, sql).await;
+                    assert_eq!(left_out, [], "{name}: after {sql}");
+                    sql
+                }
+                Run::Both(sql) => {
+                    self.source.batch_execute(sql).await.unwrap();
+                    self.shadow.batch_execute(sql).await.unwrap();
+                    sql
+                }
+            };
+            self.compare(name, sql).await;
+        }
+        self.compare_dumps(name);
+        assert_eq!(self.migrate(name, "DROP SCHEMA c CASCADE").await, [], "{name}: drop");
+        self.compare(name, "DROP SCHEMA").await;
+    }
+}
+
+fn table(catalog: &Catalog, oid: u32) -> Option<&Table> {
+    let id = ObjectId { class: Class::Relation, oid };
+    catalog.objects.iter().find(|o| o.id() == id).and_then(|o| match &o.entry {
+        Entry::Table(table) => Some(table),
+        _ => None,
+    })
+}
+
+/// Tables that were rewritten, but for the sake of generated columns alone.
+fn held(old: &Catalog, new: &Catalog) -> Vec<u32> {
+    let numbers = |table: &Table, generated: bool| -> Vec<i16> {
+        let columns = table.columns.iter().filter(|c| !c.dropped && c.generated.is_empty() != generated);
+        columns.map(|c| c.attnum).collect()
+    };
+    let both = new.objects.iter().filter_map(|o| Some((o.oid, table(old, o.oid)?, table(new, o.oid)?)));
+    let rewritten = both.filter(|(_, a, b)| {
+        let generated = numbers(a, true) != numbers(b, true) && numbers(a, false) == numbers(b, false);
+        a.filenode != b.filenode && !generated
+    });
+    rewritten.map(|(oid, ..)| oid).collect()
+}
+
+/// All cases of a file; `CASE=part of a name` runs some.
+async fn run(file: &str) {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let mut failed = Vec::new();
+    let mut twins = Twins::start().await;
+    for (name, steps) in cases(file).into_iter().filter(|(name, _)| name.contains(&only)) {
+        if AssertUnwindSafe(twins.case(name, &steps)).catch_unwind().await.is_err() {
+            failed.push(name);
+            twins = Twins::start().await;
+        }
+    }
+    assert_eq!(failed, [""; 0], "cases that fail");
+}
+
+#[tokio::test]
+async fn tables_follow() {
+    run(include_str!("evolve_cases/10_tables.sql")).await;
+}
+
+#[tokio::test]
+async fn trees_follow() {
+    run(include_str!("evolve_cases/20_trees.sql")).await;
+}
+
+#[tokio::test]
+async fn what_hangs_on_tables_follows() {
+    run(include_str!("evolve_cases/30_attached.sql")).await;
+}
+
+#[tokio::test]
+async fn definitions_follow() {
+    run(include_str!("evolve_cases/40_definitions.sql")).await;
+}
+
+#[tokio::test]
+async fn types_follow() {
+    run(include_str!("evolve_cases/50_types.sql")).await;
+}

@@ -1,0 +1,235 @@
+--- create and drop a table
+CREATE TABLE c.t (id int PRIMARY KEY, v text NOT NULL DEFAULT 'x', n numeric(10,2), CHECK (n > 0), UNIQUE (v, n));
+--
+DROP TABLE c.t;
+--- add columns
+CREATE TABLE c.t (id int PRIMARY KEY);
+--=
+INSERT INTO c.t SELECT generate_series(1, 5);
+--
+ALTER TABLE c.t ADD COLUMN a int;
+--
+ALTER TABLE c.t ADD COLUMN b text DEFAULT 'it''s' NOT NULL;
+--
+ALTER TABLE c.t ADD COLUMN at timestamptz DEFAULT now();
+--
+ALTER TABLE c.t ADD COLUMN list int[] DEFAULT '{1,2}', ADD COLUMN j jsonb DEFAULT '{"a": [1, "x\"y"]}', ADD COLUMN bin bytea DEFAULT '\x00ff';
+--
+ALTER TABLE c.t ADD COLUMN e float8 DEFAULT 0.1, ADD COLUMN i interval DEFAULT '1 day 2 hours', ADD COLUMN empty text DEFAULT '', ADD COLUMN words text[] DEFAULT '{"a b","NULL",NULL,"\"q\""}';
+--
+ALTER TABLE c.t ALTER COLUMN b DROP DEFAULT, ALTER COLUMN a SET DEFAULT 7;
+--
+ALTER TABLE c.t ADD COLUMN more varchar(20) COLLATE "C" DEFAULT 'm', ADD CHECK (more <> ''), ADD COLUMN u int UNIQUE;
+--- rows keep the default of their time
+CREATE TABLE c.t (id int PRIMARY KEY);
+--=
+INSERT INTO c.t VALUES (1);
+--
+ALTER TABLE c.t ADD COLUMN a int DEFAULT 1; ALTER TABLE c.t ALTER COLUMN a SET DEFAULT 2;
+--=
+INSERT INTO c.t VALUES (2);
+--
+ALTER TABLE c.t ADD COLUMN b int DEFAULT 1; ALTER TABLE c.t ALTER COLUMN b DROP DEFAULT;
+--=
+INSERT INTO c.t VALUES (3);
+--- drop columns
+CREATE TABLE c.t (id int PRIMARY KEY, a int UNIQUE, b text, d int CHECK (d > 0)); CREATE INDEX t_b ON c.t (b);
+--=
+INSERT INTO c.t VALUES (1, 2, 'b', 3);
+--
+ALTER TABLE c.t DROP COLUMN b;
+--
+ALTER TABLE c.t DROP COLUMN a, DROP COLUMN d;
+--- a column dropped and added under its name
+CREATE TABLE c.t (id int PRIMARY KEY, a int); CREATE INDEX t_a ON c.t (a);
+--=
+INSERT INTO c.t VALUES (1, 2);
+--
+ALTER TABLE c.t DROP COLUMN a; ALTER TABLE c.t ADD COLUMN a int; CREATE INDEX t_a ON c.t (a);
+--
+ALTER TABLE c.t DROP COLUMN a; ALTER TABLE c.t ADD COLUMN a text DEFAULT 'new';
+--- rename columns
+CREATE TABLE c.t (id int PRIMARY KEY, a int, b text, CHECK (a > 0), CHECK (length(b) < 10)); CREATE INDEX t_a ON c.t ((a + 1)) WHERE b IS NOT NULL; CREATE VIEW c.v AS SELECT a, b FROM c.t WHERE a > 1;
+--=
+INSERT INTO c.t VALUES (1, 2, 'b');
+--
+ALTER TABLE c.t RENAME COLUMN a TO x;
+--
+ALTER TABLE c.t RENAME COLUMN b TO tmp; ALTER TABLE c.t RENAME COLUMN x TO b; ALTER TABLE c.t RENAME COLUMN tmp TO x;
+--
+ALTER TABLE c.t RENAME COLUMN id TO "Id ""q"""; ALTER TABLE c.t ADD COLUMN id int DEFAULT 5;
+--- rename tables
+CREATE TABLE c.t (id serial PRIMARY KEY, v text); CREATE VIEW c.v AS SELECT * FROM c.t; CREATE FUNCTION c.f() RETURNS SETOF c.t LANGUAGE sql AS 'SELECT * FROM c.t';
+--=
+INSERT INTO c.t (v) VALUES ('a');
+--
+ALTER TABLE c.t RENAME TO t2;
+--
+ALTER SEQUENCE c.t_id_seq RENAME TO other_seq; ALTER INDEX c.t_pkey RENAME TO "odd key";
+--- swap tables
+CREATE TABLE c.a (id int PRIMARY KEY, v text); CREATE TABLE c.b (id int PRIMARY KEY, w text); CREATE VIEW c.v AS SELECT a.v, b.w FROM c.a JOIN c.b USING (id);
+--=
+INSERT INTO c.a VALUES (1, 'a'); INSERT INTO c.b VALUES (1, 'b');
+--
+ALTER TABLE c.a RENAME TO tmp; ALTER TABLE c.b RENAME TO a; ALTER TABLE c.tmp RENAME TO b;
+--
+ALTER INDEX c.a_pkey RENAME TO tmp; ALTER INDEX c.b_pkey RENAME TO a_pkey; ALTER INDEX c.tmp RENAME TO b_pkey;
+--- replace a table
+CREATE TABLE c.t (id int PRIMARY KEY, v text);
+--=
+INSERT INTO c.t VALUES (1, 'old');
+--
+CREATE TABLE c.t_new (id bigint PRIMARY KEY, v text, extra int); ALTER TABLE c.t RENAME TO t_old; ALTER TABLE c.t_new RENAME TO t;
+--
+DROP TABLE c.t_old;
+--- drop and create under the same name
+CREATE TABLE c.t (id int PRIMARY KEY, v text); CREATE INDEX t_v ON c.t (v); CREATE VIEW c.v AS SELECT v FROM c.t;
+--=
+INSERT INTO c.t VALUES (1, 'old');
+--
+DROP TABLE c.t CASCADE; CREATE TABLE c.t (id text PRIMARY KEY, w int); CREATE INDEX t_v ON c.t (w); CREATE VIEW c.v AS SELECT w FROM c.t;
+--- move to another schema
+CREATE SCHEMA c2; CREATE TABLE c.t (id serial PRIMARY KEY, v text UNIQUE); CREATE TABLE c.r (id int REFERENCES c.t); CREATE TABLE c2.x (i int);
+--=
+INSERT INTO c.t (v) VALUES ('a'); INSERT INTO c.r VALUES (1);
+--
+ALTER TABLE c.t SET SCHEMA c2;
+--
+ALTER TABLE c2.t SET SCHEMA c; ALTER TABLE c.t RENAME TO moved; ALTER TABLE c2.x SET SCHEMA c; ALTER TABLE c.x RENAME TO t;
+--
+DROP SCHEMA c2;
+--- rename a schema
+CREATE SCHEMA c2; CREATE TABLE c2.t (id serial PRIMARY KEY, v text); CREATE TYPE c2.e AS ENUM ('a'); ALTER TABLE c2.t ADD COLUMN e c2.e; CREATE FUNCTION c2.f(c2.e) RETURNS c2.e LANGUAGE sql AS 'SELECT $1';
+--
+ALTER SCHEMA c2 RENAME TO c3;
+--
+ALTER SCHEMA c3 RENAME TO c2; CREATE SCHEMA c3; ALTER TABLE c2.t SET SCHEMA c3; ALTER TYPE c2.e SET SCHEMA c3;
+--
+DROP SCHEMA c2 CASCADE; ALTER SCHEMA c3 RENAME TO c2;
+--
+DROP SCHEMA c2 CASCADE;
+--- swap schemas
+CREATE SCHEMA c2; CREATE SCHEMA c3; CREATE TABLE c2.a (i int); CREATE TABLE c3.b (i int);
+--
+ALTER SCHEMA c2 RENAME TO tmp; ALTER SCHEMA c3 RENAME TO c2; ALTER SCHEMA tmp RENAME TO c3;
+--
+DROP SCHEMA c2 CASCADE; DROP SCHEMA c3 CASCADE;
+--- types that need no rewrite
+CREATE TABLE c.t (id int PRIMARY KEY, v varchar(10), n numeric(5,2), s varchar(5) COLLATE "C"); CREATE INDEX t_v ON c.t (v);
+--=
+INSERT INTO c.t VALUES (1, 'abc', 1.23, 's');
+--
+ALTER TABLE c.t ALTER COLUMN v TYPE varchar(20);
+--
+ALTER TABLE c.t ALTER COLUMN v TYPE text, ALTER COLUMN n TYPE numeric(10,2);
+--
+ALTER TABLE c.t ALTER COLUMN s TYPE text COLLATE "C";
+--
+ALTER TABLE c.t ALTER COLUMN s TYPE text COLLATE "POSIX";
+--- types that are rewritten
+CREATE TABLE c.t (id int PRIMARY KEY, a int DEFAULT 5 NOT NULL, b text DEFAULT '7', d timestamp, CHECK (a > 0)); CREATE INDEX t_a ON c.t (a); CREATE TABLE c.r (i int REFERENCES c.t);
+--=
+INSERT INTO c.t VALUES (1, 2, '3', '2020-01-01'), (2, 5, '6', NULL); INSERT INTO c.r VALUES (1);
+--
+ALTER TABLE c.t ALTER COLUMN a TYPE bigint;
+--
+ALTER TABLE c.t ALTER COLUMN b DROP DEFAULT, ALTER COLUMN b TYPE int USING b::int + 1, ALTER COLUMN b SET DEFAULT 9;
+--
+ALTER TABLE c.t ALTER COLUMN id TYPE bigint; ALTER TABLE c.r ALTER COLUMN i TYPE bigint;
+--
+ALTER TABLE c.t ALTER COLUMN d TYPE date USING d::date; ALTER TABLE c.t ADD COLUMN r float8 DEFAULT random();
+--- a type changed under a view and a trigger
+CREATE TABLE c.t (id int PRIMARY KEY, a int); CREATE VIEW c.v AS SELECT a FROM c.t; CREATE VIEW c.w AS SELECT a + 1 AS b FROM c.v; CREATE FUNCTION c.tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER tr BEFORE UPDATE OF a ON c.t FOR EACH ROW EXECUTE FUNCTION c.tf(); CREATE RULE ru AS ON INSERT TO c.v DO INSTEAD INSERT INTO c.t (a) VALUES (NEW.a);
+--
+DROP VIEW c.w, c.v; DROP TRIGGER tr ON c.t; ALTER TABLE c.t ALTER COLUMN a TYPE text; CREATE VIEW c.v AS SELECT a FROM c.t; CREATE VIEW c.w AS SELECT a || 'x' AS b FROM c.v; CREATE TRIGGER tr BEFORE UPDATE OF a ON c.t FOR EACH ROW EXECUTE FUNCTION c.tf();
+--- not null
+CREATE TABLE c.t (id int PRIMARY KEY, a int, b int NOT NULL);
+--
+ALTER TABLE c.t ALTER COLUMN a SET NOT NULL, ALTER COLUMN b DROP NOT NULL;
+--- generated columns
+CREATE TABLE c.t (id int PRIMARY KEY, a int);
+--=
+INSERT INTO c.t VALUES (1, 2), (2, 3);
+--
+ALTER TABLE c.t ADD COLUMN g int GENERATED ALWAYS AS (a * 2) STORED;
+--
+ALTER TABLE c.t ADD COLUMN h text GENERATED ALWAYS AS (a::text || 'x') STORED; CREATE INDEX t_h ON c.t (h);
+--
+ALTER TABLE c.t ALTER COLUMN g DROP EXPRESSION;
+--
+ALTER TABLE c.t DROP COLUMN h; ALTER TABLE c.t ADD COLUMN h text GENERATED ALWAYS AS (a::text || 'y') STORED;
+--
+ALTER TABLE c.t RENAME COLUMN a TO base;
+--- identity columns
+CREATE TABLE c.t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int NOT NULL);
+--
+ALTER TABLE c.t ALTER COLUMN id SET GENERATED BY DEFAULT SET INCREMENT 5 SET CACHE 3;
+--
+ALTER TABLE c.t ALTER COLUMN a ADD GENERATED ALWAYS AS IDENTITY (START 100);
+--
+ALTER TABLE c.t ALTER COLUMN id DROP IDENTITY;
+--
+ALTER TABLE c.t ADD COLUMN n bigint GENERATED BY DEFAULT AS IDENTITY;
+--
+ALTER SEQUENCE c.t_a_seq RENAME TO odd_seq;
+--
+ALTER TABLE c.t DROP COLUMN a; ALTER TABLE c.t RENAME COLUMN n TO a;
+--- from serial to identity
+CREATE TABLE c.t (id serial PRIMARY KEY);
+--
+ALTER TABLE c.t ALTER COLUMN id DROP DEFAULT; DROP SEQUENCE c.t_id_seq; ALTER TABLE c.t ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY;
+--
+ALTER TABLE c.t ALTER COLUMN id DROP IDENTITY; CREATE SEQUENCE c.t_id_seq OWNED BY c.t.id; ALTER TABLE c.t ALTER COLUMN id SET DEFAULT nextval('c.t_id_seq');
+--- settings of columns
+CREATE TABLE c.t (id int PRIMARY KEY, v text, n numeric);
+--
+ALTER TABLE c.t ALTER COLUMN v SET STORAGE EXTERNAL, ALTER COLUMN v SET STATISTICS 500, ALTER COLUMN v SET (n_distinct = -0.5), ALTER COLUMN v SET COMPRESSION pglz;
+--
+ALTER TABLE c.t ALTER COLUMN v SET STORAGE EXTENDED, ALTER COLUMN n SET STORAGE PLAIN, ALTER COLUMN v SET STATISTICS -1, ALTER COLUMN v RESET (n_distinct), ALTER COLUMN v SET COMPRESSION default;
+--
+ALTER TABLE c.t ALTER COLUMN n SET STORAGE MAIN;
+--- settings of tables
+CREATE TABLE c.t (id int PRIMARY KEY, v text); CREATE TABLE c.u (id int NOT NULL UNIQUE, v text);
+--
+ALTER TABLE c.t SET (fillfactor = 70, autovacuum_enabled = false, toast.autovacuum_enabled = false);
+--
+ALTER TABLE c.t SET (fillfactor = 80); ALTER TABLE c.t RESET (autovacuum_enabled, toast.autovacuum_enabled);
+--
+ALTER TABLE c.t ENABLE ROW LEVEL SECURITY;
+--
+ALTER TABLE c.t DISABLE ROW LEVEL SECURITY; ALTER TABLE c.t REPLICA IDENTITY FULL;
+--
+ALTER TABLE c.t REPLICA IDENTITY NOTHING; ALTER TABLE c.u REPLICA IDENTITY USING INDEX u_id_key;
+--
+ALTER TABLE c.t REPLICA IDENTITY DEFAULT; ALTER TABLE c.t CLUSTER ON t_pkey;
+--
+ALTER TABLE c.t SET WITHOUT CLUSTER; DROP TABLE c.u;
+--- typed tables
+CREATE TYPE c.ty AS (a int, b text); CREATE TABLE c.t OF c.ty; CREATE TABLE c.u (a int, b text);
+--
+ALTER TYPE c.ty ADD ATTRIBUTE d date CASCADE;
+--
+ALTER TYPE c.ty RENAME ATTRIBUTE b TO bb CASCADE; ALTER TABLE c.t NOT OF;
+--
+ALTER TYPE c.ty DROP ATTRIBUTE d, DROP ATTRIBUTE bb; ALTER TYPE c.ty ADD ATTRIBUTE b text; ALTER TABLE c.u OF c.ty;
+--- comments
+CREATE TABLE c.t (id int PRIMARY KEY, v text); CREATE INDEX t_v ON c.t (v);
+--
+COMMENT ON TABLE c.t IS 'it''s'; COMMENT ON COLUMN c.t.v IS E'a\n\\b'; COMMENT ON INDEX c.t_v IS 'i'; COMMENT ON CONSTRAINT t_pkey ON c.t IS 'k'; COMMENT ON INDEX c.t_pkey IS 'ki'; COMMENT ON SCHEMA c IS 'schema';
+--
+COMMENT ON TABLE c.t IS NULL; COMMENT ON COLUMN c.t.v IS 'other'; COMMENT ON INDEX c.t_v IS NULL; COMMENT ON SCHEMA c IS NULL; COMMENT ON INDEX c.t_pkey IS NULL;
+--- no columns and odd names
+CREATE TABLE c."T ""; DROP TABLE x; --" ();
+--
+ALTER TABLE c."T ""; DROP TABLE x; --" ADD COLUMN "a
+b" int DEFAULT 1;
+--
+ALTER TABLE c."T ""; DROP TABLE x; --" RENAME TO "Größe'";
+--- truncated and rewritten without a change
+CREATE TABLE c.t (id int PRIMARY KEY, v text);
+--=
+INSERT INTO c.t VALUES (1, 'a');
+--
+ALTER TABLE c.t ADD COLUMN d int DEFAULT 4;
+--
+CLUSTER c.t USING t_pkey; REINDEX TABLE c.t;

@@ -1,0 +1,76 @@
+--- enum values
+CREATE TYPE c.e AS ENUM ('a', 'b'); CREATE TABLE c.t (id int, e c.e DEFAULT 'a', l c.e[]);
+--=
+INSERT INTO c.t VALUES (1, 'a', '{a,b}'), (2, 'b', NULL);
+--
+ALTER TYPE c.e ADD VALUE 'c';
+--
+ALTER TYPE c.e ADD VALUE 'first' BEFORE 'a'; ALTER TYPE c.e ADD VALUE 'mid' AFTER 'a'; ALTER TYPE c.e ADD VALUE 'mid2' AFTER 'mid';
+--=
+INSERT INTO c.t VALUES (3, 'mid', '{first}');
+--
+ALTER TYPE c.e RENAME VALUE 'b' TO 'it''s';
+--
+ALTER TYPE c.e RENAME VALUE 'a' TO 'tmp'; ALTER TYPE c.e RENAME VALUE 'c' TO 'a'; ALTER TYPE c.e RENAME VALUE 'tmp' TO 'c'; ALTER TYPE c.e ADD VALUE 'last';
+--
+ALTER TYPE c.e RENAME TO ee; COMMENT ON TYPE c.ee IS 'enum';
+--- an enum replaced
+CREATE TYPE c.e AS ENUM ('a', 'b', 'c'); CREATE TABLE c.t (id int, e c.e DEFAULT 'a');
+--=
+INSERT INTO c.t VALUES (1, 'a');
+--
+ALTER TYPE c.e RENAME TO e_old; CREATE TYPE c.e AS ENUM ('a', 'b'); ALTER TABLE c.t ALTER COLUMN e DROP DEFAULT, ALTER COLUMN e TYPE c.e USING e::text::c.e, ALTER COLUMN e SET DEFAULT 'b'; DROP TYPE c.e_old;
+--
+ALTER TABLE c.t ALTER COLUMN e DROP DEFAULT, ALTER COLUMN e TYPE text; DROP TYPE c.e;
+--- domains
+CREATE DOMAIN c.d AS int CHECK (VALUE > 0); CREATE TABLE c.t (a c.d);
+--=
+INSERT INTO c.t VALUES (1);
+--
+ALTER DOMAIN c.d SET DEFAULT 5; ALTER DOMAIN c.d ADD CONSTRAINT small CHECK (VALUE < 100) NOT VALID;
+--
+ALTER DOMAIN c.d VALIDATE CONSTRAINT small; ALTER DOMAIN c.d SET NOT NULL; ALTER DOMAIN c.d RENAME CONSTRAINT d_check TO positive; COMMENT ON CONSTRAINT positive ON DOMAIN c.d IS 'p';
+--
+ALTER DOMAIN c.d DROP CONSTRAINT small; ALTER DOMAIN c.d DROP DEFAULT; ALTER DOMAIN c.d DROP NOT NULL; ALTER DOMAIN c.d RENAME TO dd;
+--
+CREATE FUNCTION c.even(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 2 = 0'; CREATE DOMAIN c.e AS int CHECK (c.even(VALUE)); ALTER DOMAIN c.dd ADD CONSTRAINT f CHECK (c.even(VALUE + 1));
+--
+DROP DOMAIN c.e; ALTER DOMAIN c.dd DROP CONSTRAINT f; DROP FUNCTION c.even(int);
+--- composite types
+CREATE TYPE c.ct AS (a int, b text); CREATE FUNCTION c.f(c.ct) RETURNS c.ct LANGUAGE sql AS 'SELECT $1'; CREATE TABLE c.t (id int, r c.ct);
+--=
+INSERT INTO c.t VALUES (1, '(1,x)');
+--
+ALTER TYPE c.ct ADD ATTRIBUTE d date; COMMENT ON COLUMN c.ct.d IS 'day';
+--
+ALTER TYPE c.ct RENAME ATTRIBUTE b TO bb; ALTER TYPE c.ct RENAME TO ct2;
+--
+DROP TABLE c.t; ALTER TYPE c.ct2 ALTER ATTRIBUTE a TYPE bigint; ALTER TYPE c.ct2 DROP ATTRIBUTE d;
+--
+DROP TYPE c.ct2 CASCADE;
+--- range types
+CREATE TYPE c.r AS RANGE (SUBTYPE = float8, SUBTYPE_DIFF = float8mi); CREATE TABLE c.t (r c.r, m c.r[]);
+--
+ALTER TYPE c.r RENAME TO fr; COMMENT ON TYPE c.fr IS 'range';
+--
+ALTER TABLE c.t DROP COLUMN r, DROP COLUMN m; DROP TYPE c.fr; CREATE TYPE c.r AS RANGE (SUBTYPE = text, COLLATION = "C");
+--- collations
+CREATE COLLATION c.co (PROVIDER = libc, LC_COLLATE = 'C', LC_CTYPE = 'C'); CREATE TABLE c.t (a text COLLATE c.co);
+--
+ALTER COLLATION c.co RENAME TO co2; COMMENT ON COLLATION c.co2 IS 'coll';
+--
+ALTER TABLE c.t ALTER COLUMN a TYPE text; DROP COLLATION c.co2; CREATE COLLATION c.co (PROVIDER = icu, LOCALE = 'und-u-ks-level2', DETERMINISTIC = false);
+--- types moved
+CREATE SCHEMA c2; CREATE TYPE c.e AS ENUM ('a'); CREATE DOMAIN c.d AS c.e; CREATE TYPE c.k AS (x c.e, y c.d); CREATE TABLE c.t (e c.e, d c.d, k c.k); CREATE FUNCTION c.f(c.e, c.k) RETURNS c.d LANGUAGE sql AS 'SELECT $1::c.d';
+--
+ALTER TYPE c.e SET SCHEMA c2; ALTER DOMAIN c.d SET SCHEMA c2; ALTER TYPE c.k RENAME TO kk; ALTER FUNCTION c.f(c2.e, c.kk) RENAME TO g;
+--
+ALTER FUNCTION c.g(c2.e, c.kk) SET SCHEMA c2; ALTER TYPE c2.e RENAME TO tmp; ALTER DOMAIN c2.d RENAME TO e; ALTER TYPE c2.tmp RENAME TO d;
+--
+DROP SCHEMA c2 CASCADE;
+--- a type in place of another
+CREATE TYPE c.x AS (a int); CREATE TABLE c.y (b int);
+--
+DROP TYPE c.x; ALTER TABLE c.y RENAME TO x; CREATE TYPE c.y AS ENUM ('q');
+--
+CREATE FUNCTION c.z(c.y) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP TABLE c.x; ALTER TYPE c.y RENAME TO x; CREATE VIEW c.y AS SELECT 1 AS one;
