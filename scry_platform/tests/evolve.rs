@@ -223,3 +223,8 @@ async fn definitions_follow() {
 async fn types_follow() {
     run(include_str!("evolve_cases/50_types.sql")).await;
 }
+
+#[tokio::test]
+async fn histories_follow() {
+    run(include_str!("evolve_cases/90_history.sql")).await;
+}

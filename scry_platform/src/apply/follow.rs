@@ -48,7 +48,9 @@ async fn note_left_out(session: &Session, outcome: &Outcome) -> Result<()> {
     let mut list = noted.clone();
     // A part of an object stands in parentheses behind it.
     let is_of = |item: &LeftOutText, object: &String| {
-        item.object.strip_prefix(object.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+        item.object
+            .strip_prefix(object.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
     };
     list.retain(|item| !outcome.looked_at.iter().any(|object| is_of(item, object)));
     let new = outcome.left_out.iter();

@@ -452,7 +452,7 @@ fn forget_state(value: &mut serde_json::Value) {
 }
 
 /// Names become SQL only through `quote`, but a schema of ours must not be hit.
-fn check_names(catalog: &Catalog) -> Result<()> {
+pub(super) fn check_names(catalog: &Catalog) -> Result<()> {
     let reserved = catalog.objects.iter().find_map(|object| match &object.entry {
         Entry::Schema(schema) if super::relation_map::is_reserved(&schema.name) => Some(&schema.name),
         Entry::Table(table) if super::relation_map::is_reserved(&table.schema) => Some(&table.schema),
@@ -483,7 +483,7 @@ fn to_text(item: scry_wire::catalog::LeftOut) -> LeftOutText {
     LeftOutText { object: item.object, reason: item.reason }
 }
 
-fn tidy(left_out: &mut Vec<LeftOutText>) {
+pub(super) fn tidy(left_out: &mut Vec<LeftOutText>) {
     left_out.sort_by(|a, b| (&a.object, &a.reason).cmp(&(&b.object, &b.reason)));
     left_out.dedup();
 }

@@ -6,21 +6,25 @@
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
 //! copy:   chunk ─► copy ─► COPY + ledger line
+//! schema changes: worker ─► follow ─► schema::evolve, in the open transaction
 //! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
 //! ```
 //!
 //! `order`, `fold` and `copy_rows` are pure; the others speak SQL through a
 //! [`crate::shadow::Session`].
 
+pub mod conflict;
 pub mod copy;
 pub mod copy_rows;
 pub mod fold;
+pub mod follow;
 pub mod halt;
 pub mod hold;
 pub mod lead;
 pub mod order;
 pub mod pipeline;
 pub mod relation_map;
+mod run;
 pub mod schema;
 pub mod sets;
 pub mod statement;

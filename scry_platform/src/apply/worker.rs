@@ -355,20 +355,29 @@ impl Worker<'_> {
         let before = super::lead::stored_catalog(self.writer.session())
             .await?
             .ok_or_else(|| Error::protocol("the schema changes, but there is no catalog"))?;
-        // Described relations still tell when rows do not fit any more.
-        if !super::lead::is_same_schema(&before, &catalog) && hold.is_empty() {
-            return Ok(());
+        let (wanted, gone) = self.holds_of(hold, &before, &catalog);
+        if self.holds.is_copying(&wanted) || self.holds.is_copying(&gone) {
+            // Their transactions hold locks on the tables.
+            drop(self.shadow.copies.clear().await?);
         }
-        self.hold(hold, &before, &catalog).await?;
+        super::follow::follow(self.shadow, self.writer.session(), &before, &catalog, &wanted).await?;
+        self.writer.forget_targets();
+        self.holds.forget(self.writer.session(), &gone).await?;
+        let tables = HeldTable::find(&catalog, &wanted);
+        self.holds.begin(self.writer.session(), &tables, self.commit_lsn).await?;
+        if !tables.is_empty() {
+            tracing::info!(shadow = %self.shadow.database, tables = tables.len(), "tables put on hold");
+        }
         crate::origin::store_catalog(&**self.writer.session(), Some(document)).await?;
+        // New labels of an enum can be used only after that.
         self.batch.is_urgent = true;
         Ok(())
     }
 
-    /// Puts tables on hold, by the document that is in force from here on. One
-    /// that is on hold already and has another shape now begins anew; one that
-    /// is gone is no longer held.
-    async fn hold(&mut self, wanted: &[u32], before: &Catalog, after: &Catalog) -> Result<()> {
+    /// Tables that go on hold by the document that is in force from here on, and those whose hold
+    /// ends because they are gone. One that is on hold already and has another shape now begins
+    /// anew.
+    fn holds_of(&self, wanted: &[u32], before: &Catalog, after: &Catalog) -> (Vec<u32>, Vec<u32>) {
         let entry = |catalog: &Catalog, relid: u32| {
             let found = catalog.objects.iter().find(|o| o.class == Class::Relation && o.oid == relid);
             found.map(|object| object.entry.clone())
@@ -382,15 +391,7 @@ impl Worker<'_> {
                 _ => wanted.push(relid),
             }
         }
-        if self.holds.is_copying(&wanted) || self.holds.is_copying(&gone) {
-            // Their transactions hold locks on the tables.
-            drop(self.shadow.copies.clear().await?);
-        }
-        self.holds.forget(self.writer.session(), &gone).await?;
-        let tables = HeldTable::find(after, &wanted);
-        self.holds.begin(self.writer.session(), &tables, self.commit_lsn).await?;
-        tracing::info!(shadow = %self.shadow.database, tables = tables.len(), "tables put on hold");
-        Ok(())
+        (wanted, gone)
     }
 
     /// Looks how far late copies are, and ends the holds that can end.

@@ -16,10 +16,11 @@
 //! transaction. Memory: the log, a run and the pipeline, all bounded; a single
 //! large row passes in slices where COPY takes it.
 
-use super::copy::Sink;
+use super::conflict::ConflictNote;
 use super::fold::{Change, Old};
 use super::pipeline::{Miss, Note, Pipeline};
 use super::relation_map::{Kind, Prepared, RelationMap, Target};
+use super::run::Run;
 use super::sets::{Folding, Log};
 use super::statement::{Finder, Source};
 use super::tuple_values::{Param, Value, check_whole, cut};
@@ -49,24 +50,6 @@ pub struct Writer {
     kept: Option<tokio_postgres::Statement>,
 }
 
-/// Inserts into one table that wait to be written together.
-#[derive(Default)]
-pub(super) struct Run {
-    relid: u32,
-    rows: Vec<Bytes>,
-    bytes: usize,
-}
-
-/// A row that was not found, for the record.
-pub struct ConflictNote {
-    relation: Relation,
-    types: Vec<String>,
-    finder: Option<Finder>,
-    operation: &'static str,
-    key: Option<Bytes>,
-    found: u64,
-}
-
 impl Writer {
     /// A writer on a fresh session.
     pub async fn new(session: Session, relations: RelationMap) -> Result<Self> {
@@ -94,6 +77,11 @@ impl Writer {
     pub fn into_relations(mut self) -> RelationMap {
         self.relations.forget_targets();
         self.relations
+    }
+
+    /// Forgets what was looked up of the shadow's tables: they have changed.
+    pub fn forget_targets(&mut self) {
+        self.relations.forget_targets();
     }
 
     /// Takes the relations of an earlier writer.
@@ -242,20 +230,6 @@ impl Writer {
         }
     }
 
-    async fn write_insert(&mut self, relid: u32, new: &Bytes) -> Result<()> {
-        if self.run.relid != relid {
-            self.write_run().await?;
-            self.look_up(relid).await?;
-            self.run.relid = relid;
-        }
-        self.run.bytes += new.len();
-        self.run.rows.push(new.clone());
-        if self.run.rows.len() >= RUN_ROWS_MAX || self.run.bytes >= RUN_BYTES_MAX {
-            self.write_run().await?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn write_update(&mut self, relid: u32, old: &Old, new: &Bytes) -> Result<()> {
         self.write_run().await?;
         self.look_up(relid).await?;
@@ -375,49 +349,6 @@ impl Writer {
         }
     }
 
-    /// Writes the waiting inserts.
-    pub(super) async fn write_run(&mut self) -> Result<()> {
-        if self.run.rows.is_empty() {
-            return Ok(());
-        }
-        let Run { relid, rows, bytes } = std::mem::take(&mut self.run);
-        self.run.relid = relid;
-        if rows.len() >= COPY_ROWS_MIN || bytes >= COPY_BYTES_MIN {
-            return self.copy(relid, rows).await;
-        }
-        for row in rows {
-            let columns = self.relations.target(relid)?.relation.columns.len();
-            let values = cut(&row, &row, columns)?;
-            let Some(prepared) = self.prepare(relid, &Kind::Insert).await? else { continue };
-            let note = Note { relid, operation: "INSERT", rows: Some(1), key: None };
-            self.execute(relid, prepared, &values, &[], note).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes rows by COPY. The session carries nothing else meanwhile.
-    pub(super) async fn copy(&mut self, relid: u32, rows: Vec<Bytes>) -> Result<()> {
-        self.drain().await?;
-        let target = self.relations.target(relid)?;
-        let format = target.relation.format;
-        let statement = target.copy(&self.session).await?;
-        let name = self.relations.name(relid);
-        let cannot = || Error::sql(format!("copy into {name}"));
-        let mut sink = Sink::new(self.session.copy_in(&statement).await.map_err(cannot())?, format);
-        let wanted = rows.len() as u64;
-        for row in rows {
-            if sink.send(row).await?.is_err() {
-                break;
-            }
-        }
-        self.folding.blame(relid);
-        let written = sink.finish().await?.map_err(cannot())?;
-        if written == wanted {
-            return Ok(());
-        }
-        Err(Error::protocol(format!("{wanted} rows for {name} were {written} on the shadow")))
-    }
-
     pub(super) async fn look_up(&mut self, relid: u32) -> Result<()> {
         if self.relations.is_ready(relid) {
             return Ok(());
@@ -434,7 +365,7 @@ impl Writer {
         self.relations.target(relid)?.prepare(&self.session, kind).await
     }
 
-    async fn execute(
+    pub(super) async fn execute(
         &mut self,
         relid: u32,
         prepared: Prepared,
@@ -509,43 +440,6 @@ impl Writer {
                 }
             },
         }
-    }
-}
-
-impl ConflictNote {
-    /// Writes the conflict, with the row's key, into the shadow's own table.
-    pub async fn record(&self, session: &Session, applied: Lsn) -> Result<()> {
-        let mut pairs = Vec::new();
-        let mut keys: Vec<Param> = Vec::new();
-        if let (Some(Finder::Key(columns)), Some(key)) = (&self.finder, &self.key) {
-            let values = cut(key, key, self.relation.columns.len())?;
-            for column in columns.iter().take(KEY_COLUMNS_MAX) {
-                let (Some(value), Some(name), Some(sql_type)) = (
-                    values.get(column.place),
-                    self.relation.columns.get(column.place),
-                    self.types.get(column.place),
-                ) else {
-                    continue;
-                };
-                keys.push(Param::new(value, self.relation.format)?);
-                let name = super::schema::quote::literal(&name.name);
-                pairs.push(format!("{name}, ${}::{sql_type}", keys.len() + FIXED_PARAMS));
-            }
-        }
-        let sql = format!(
-            "INSERT INTO scry_shadow.conflict AS c (schema, relation, operation, applied_lsn, found, key) \
-             VALUES ($1, $2, $3, $4, $5, pg_catalog.jsonb_build_object({})) \
-             ON CONFLICT (schema, relation, operation, applied_lsn) DO UPDATE SET \
-             last_seen = pg_catalog.now(), seen = c.seen + 1, found = excluded.found, key = excluded.key",
-            pairs.join(", ")
-        );
-        let lsn = PgLsn::from(applied.0);
-        let found = self.found.cast_signed();
-        let mut params: Vec<&(dyn ToSql + Sync)> =
-            vec![&self.relation.schema, &self.relation.name, &self.operation, &lsn, &found];
-        params.extend(keys.iter().map(|key| key as &(dyn ToSql + Sync)));
-        session.execute(&sql, &params).await.map_err(Error::sql("record a conflict"))?;
-        Ok(())
     }
 }
 
@@ -642,16 +536,10 @@ pub(super) const TRUNCATE_REACHES: &str = "\
             WHERE t.relid::pg_catalog.oid <> ALL (e.oids)) \
     FROM emptied e";
 
-/// A COPY costs three round trips: below this many rows statements are quicker.
-const COPY_ROWS_MIN: usize = 32;
 /// Large rows go by COPY one by one: it takes them in slices.
-const COPY_BYTES_MIN: usize = 256 << 10;
+pub(super) const COPY_BYTES_MIN: usize = 256 << 10;
 /// Rows this large are not logged.
 const LARGE_ROW: usize = COPY_BYTES_MIN;
-const RUN_ROWS_MAX: usize = 4096;
-const RUN_BYTES_MAX: usize = 1 << 20;
 /// Values this large stay behind as capacity of the driver's buffers.
 const HEAVY_BYTES: usize = 16 << 20;
 const KEY_BATCH_MAX: usize = 2 << 20;
-const KEY_COLUMNS_MAX: usize = 32;
-const FIXED_PARAMS: usize = 5;

@@ -281,7 +281,7 @@ fn part_renames(changes: &Changes<'_>, old: &Object, new: &Object) -> Vec<Step> 
             // A child's column is renamed with its parent's.
             let parents_here = b.parents.iter().any(|p| is_changed(changes, p.oid));
             let pairs =
-                a.columns.iter().filter(|c| !c.dropped && !(parents_here && c.inherited > 0)).filter_map(
+                a.columns.iter().filter(|c| !(c.dropped || parents_here && c.inherited > 0)).filter_map(
                     |c| {
                         let now = b.columns.iter().find(|d| d.attnum == c.attnum && !d.dropped)?;
                         Some((&*c.name, &*now.name))
