@@ -67,7 +67,7 @@ impl Twins {
         let new = self.lab.catalog(&self.source, true, &[]).await;
         let hold = held(&self.catalog, &new);
         self.shadow.batch_execute("BEGIN").await.unwrap();
-        let change = SchemaChange { old: &self.catalog, new: &new, hold: &hold };
+        let change = SchemaChange { old: &self.catalog, new: &new, hold: &hold, again: &[] };
         let outcome = change.apply(&self.shadow, Some(&self.admin)).await;
         let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {sql}: {e} {:?}", e.refuse()));
         self.shadow.batch_execute("COMMIT").await.unwrap();

@@ -13,7 +13,7 @@ use super::schema::{Outcome, SchemaChange, quote};
 use crate::origin;
 use crate::shadow::{Session, Shadow};
 use crate::{Error, Result};
-use scry_wire::catalog::Catalog;
+use scry_wire::catalog::{Catalog, Entry, Object, ObjectId};
 use scry_wire::message::LeftOutText;
 
 /// Makes the shadow what `after` says. Nothing else may be under way on `session`. Tables of
@@ -26,7 +26,7 @@ pub async fn follow(
     emptied: &[u32],
 ) -> Result<()> {
     super::lead::check_names(after)?;
-    let change = SchemaChange { old: before, new: after, hold: emptied };
+    let change = SchemaChange { old: before, new: after, hold: emptied, again: &[] };
     let admin = match &shadow.admin {
         Some(connector) if change.touches_extensions() => {
             Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0)
@@ -40,6 +40,34 @@ pub async fn follow(
     );
     note_left_out(session, &outcome).await?;
     note_steps(session, &outcome).await
+}
+
+/// A table is whole again: foreign keys from and to it that could not be looked at are now. In a
+/// transaction of its own; what fails is noted.
+pub async fn after_hold(session: &Session, relid: u32) -> Result<()> {
+    let Some(catalog) = super::lead::stored_catalog(session).await? else { return Ok(()) };
+    let keys = catalog.objects.iter().filter(|object| match &object.entry {
+        Entry::Constraint(key) => key.contype == "f" && [key.table_oid, key.referenced_oid].contains(&relid),
+        _ => false,
+    });
+    let again: Vec<ObjectId> = keys.map(Object::id).collect();
+    if again.is_empty() {
+        return Ok(());
+    }
+    session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    let change = SchemaChange { old: &catalog, new: &catalog, hold: &[], again: &again };
+    let done = async {
+        let outcome = change.apply(session, None).await?;
+        note_left_out(session, &outcome).await
+    };
+    match done.await {
+        Ok(()) => session.batch_execute("COMMIT").await.map_err(Error::sql("commit foreign keys")),
+        Err(error) if session.is_closed() => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, relid, "could not check the foreign keys of a table copied late");
+            session.batch_execute("ROLLBACK").await.map_err(Error::sql("roll back"))
+        }
+    }
 }
 
 /// What was said of the objects before is void.
@@ -74,6 +102,7 @@ async fn note_steps(session: &Session, outcome: &Outcome) -> Result<()> {
 
 const NOTE_STEPS: &str = "INSERT INTO scry_shadow.schema_step (step, undo, relation) \
     SELECT n.step, n.undo, pg_catalog.to_regclass(n.relation)::pg_catalog.oid \
-    FROM pg_catalog.unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS n (step, undo, relation, place) \
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), \
+        pg_catalog.unnest($3::text[])) WITH ORDINALITY AS n (step, undo, relation, place) \
     WHERE NOT EXISTS (SELECT FROM scry_shadow.schema_step AS s WHERE s.step OPERATOR(pg_catalog.=) n.step) \
     ORDER BY n.place";

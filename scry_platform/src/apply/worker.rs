@@ -408,6 +408,7 @@ impl Worker<'_> {
             match drain::drain(&mut self.writer, &mut self.holds, &hold, generation, position).await {
                 Ok(rows) => {
                     tracing::info!(shadow = %self.shadow.database, relid = hold.relid, rows, "late copy complete");
+                    super::follow::after_hold(self.writer.session(), hold.relid).await?;
                 }
                 Err(error) => self.give_back(&hold, error).await?,
             }

@@ -23,7 +23,7 @@ UPDATE c.orders SET state = 'packed' WHERE id < 20; DELETE FROM c.orders WHERE i
 --
 CREATE VIEW c.open_orders AS SELECT o.id, u.name, o.total FROM c.orders AS o JOIN c.users AS u ON u.id = o.user_id WHERE o.state = 'new';
 --
-ALTER TABLE c.users ALTER COLUMN name TYPE varchar(50); ALTER TABLE c.users ADD COLUMN created_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE c.users ADD COLUMN created_at timestamptz NOT NULL DEFAULT now();
 --
 DROP VIEW c.open_orders; ALTER TABLE c.users ALTER COLUMN name TYPE text; CREATE VIEW c.open_orders AS SELECT o.id, u.name, o.total FROM c.orders AS o JOIN c.users AS u ON u.id = o.user_id WHERE o.state = 'new';
 --=

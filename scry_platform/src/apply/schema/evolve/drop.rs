@@ -29,7 +29,7 @@ pub(super) fn drops(changes: &Changes<'_>) -> Vec<Step> {
     objects.sort_by_key(|object| (turn(&object.entry), Reverse(object.oid)));
     let (hanging, others): (Vec<&Object>, Vec<&Object>) =
         objects.into_iter().partition(|object| turn(&object.entry) < PARTS_TURN);
-    let parts = changes.changed.iter().flat_map(|(old, new)| parts(old, new));
+    let parts = changes.changed.iter().flat_map(|(old, new)| parts(changes, old, new));
     let step = |object| drop_step(object, "drop");
     hanging.into_iter().filter_map(step).chain(parts).chain(others.into_iter().filter_map(step)).collect()
 }
@@ -117,9 +117,9 @@ fn turn(entry: &Entry) -> u8 {
 }
 
 /// What is gone of an object that stays.
-fn parts(old: &Object, new: &Object) -> Vec<Step> {
+fn parts(changes: &Changes<'_>, old: &Object, new: &Object) -> Vec<Step> {
     match (&old.entry, &new.entry) {
-        (Entry::Table(before), Entry::Table(after)) => columns(new, before, after),
+        (Entry::Table(before), Entry::Table(after)) => columns(changes, new, before, after),
         (Entry::Composite(before), Entry::Composite(after)) => {
             let name = qualified(&before.schema, &before.name);
             let gone =
@@ -170,7 +170,7 @@ fn detach(object: &Object, before: &Table, after: &Table) -> Vec<Step> {
     steps
 }
 
-fn columns(object: &Object, before: &Table, after: &Table) -> Vec<Step> {
+fn columns(changes: &Changes<'_>, object: &Object, before: &Table, after: &Table) -> Vec<Step> {
     // Columns of a typed table are its type's.
     if after.of_type.is_some() {
         return Vec::new();
@@ -180,10 +180,27 @@ fn columns(object: &Object, before: &Table, after: &Table) -> Vec<Step> {
     let here = |attnum| after.columns.iter().any(|c| c.attnum == attnum && !c.dropped);
     let gone = before.columns.iter().filter(|c| !c.dropped && !here(c.attnum));
     gone.map(|column| {
-        let sql = format!("ALTER TABLE IF EXISTS {name} DROP COLUMN IF EXISTS {}", ident(&column.name));
+        let only = if stays_below(changes, object.oid, &column.name) { "ONLY " } else { "" };
+        let column = ident(&column.name);
+        let sql = format!("ALTER TABLE IF EXISTS {only}{name} DROP COLUMN IF EXISTS {column}");
         Step::new(object, "drop column", vec![sql]).need(need.clone())
     })
     .collect()
+}
+
+/// A child by inheritance keeps the column, and its values.
+fn stays_below(changes: &Changes<'_>, parent: u32, column: &str) -> bool {
+    changes.changed.iter().any(|(old, new)| match (&old.entry, &new.entry) {
+        (Entry::Table(before), Entry::Table(after)) => {
+            before.parents.iter().any(|p| p.oid == parent)
+                && before
+                    .columns
+                    .iter()
+                    .filter(|c| !c.dropped && c.name == column)
+                    .any(|c| after.columns.iter().any(|d| d.attnum == c.attnum && !d.dropped))
+        }
+        _ => false,
+    })
 }
 
 /// Columns go after what hangs on tables and after views, before tables, functions and types.

@@ -30,6 +30,8 @@ mod settle;
 mod settle_attached;
 mod settle_table;
 mod settle_type;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use super::plan::{Lookup, Need, Plan, Step, plan};
@@ -50,6 +52,8 @@ pub struct SchemaChange<'a> {
     pub new: &'a Catalog,
     /// Tables whose rows are copied again: they are emptied here.
     pub hold: &'a [u32],
+    /// What is to be looked at though it has not changed.
+    pub again: &'a [ObjectId],
 }
 
 /// What came of it.
@@ -118,7 +122,7 @@ impl<'a> Evolution<'a> {
 
     async fn run(mut self) -> Result<Outcome> {
         self.empty_tables().await?;
-        if self.changes.is_empty() {
+        if self.changes.is_empty() && self.change.again.is_empty() {
             return Ok(Outcome::default());
         }
         let waiting = self.drop_and_rename().await?;
@@ -159,7 +163,10 @@ impl<'a> Evolution<'a> {
     async fn drop_and_rename(&mut self) -> Result<Vec<Object>> {
         let detached = self.runner.rounds(drop::detaches(&self.changes)).await?;
         stop_for_tables(&detached)?;
-        let refused = self.runner.rounds(drop::drops(&self.changes)).await?;
+        let keeps_public = !self.change.new.whole_database;
+        let drops = drop::drops(&self.changes).into_iter();
+        let drops = drops.filter(|step| !(keeps_public && step.describe == "schema public"));
+        let refused = self.runner.rounds(drops.collect()).await?;
         let refused: Vec<Refused> = refused.into_iter().filter(|r| !is_absent(&r.code)).collect();
         let columns: Vec<Step> =
             refused.iter().filter(|r| r.step.part != "drop").map(|r| r.step.clone()).collect();
@@ -199,6 +206,8 @@ impl<'a> Evolution<'a> {
         };
         let mut interest: HashSet<ObjectId> = self.changes.created.iter().map(|object| object.id()).collect();
         interest.extend(self.changes.changed.iter().map(|(_, new)| new.id()));
+        interest.extend(self.change.again);
+        interest.extend(self.drop_foreign_keys(&lookup).await?);
         // What is done to a table reaches those below it, changed or not.
         let mut level: Vec<u32> = tables(&interest);
         while !level.is_empty() {
@@ -221,17 +230,45 @@ impl<'a> Evolution<'a> {
                 return Ok(Vec::new());
             }
             interest.extend(&pass.dropped);
-            let tried = pass.drops.len() + pass.steps.len();
-            let mut refused = self.runner.rounds(pass.drops).await?;
             let before = self.runner.done.len();
+            let mut refused = self.runner.rounds(pass.drops).await?;
             refused.extend(self.runner.rounds(pass.steps).await?);
+            let not_valid: Vec<Step> = refused.iter().filter_map(|r| not_valid(&lookup, r)).collect();
+            refused.extend(self.runner.rounds(not_valid).await?);
             made.extend(self.runner.done.iter().skip(before).map(Step::key));
             last = refused;
-            if last.len() == tried {
+            if self.runner.done.len() == before {
                 break;
             }
         }
         Ok(last)
+    }
+
+    /// Foreign keys to a table that is empty for now and gets other types: with the key the
+    /// server would look for the rows once more. They come back without a look at the rows.
+    async fn drop_foreign_keys(&mut self, lookup: &Lookup<'_>) -> Result<Vec<ObjectId>> {
+        let retyped = |oid: u32| {
+            self.emptied.contains(&oid)
+                && self.changes.changed.iter().any(|(old, new)| match (&old.entry, &new.entry) {
+                    (Entry::Table(a), Entry::Table(b)) => new.oid == oid && types(a) != types(b),
+                    _ => false,
+                })
+        };
+        let here = self.changes.changed.iter().chain(&self.changes.same).map(|(_, new)| *new);
+        let keys: Vec<&Object> = here
+            .filter(|object| match &object.entry {
+                Entry::Constraint(key) => {
+                    key.contype == "f"
+                        && retyped(key.referenced_oid)
+                        && !self.emptied.contains(&key.table_oid)
+                }
+                _ => false,
+            })
+            .filter(|object| lookup.get(object.id()).is_some())
+            .collect();
+        let steps = keys.iter().filter_map(|object| drop::drop_step(object, "make again")).collect();
+        self.runner.rounds(steps).await?;
+        Ok(keys.iter().map(|object| object.id()).collect())
     }
 
     /// Tables whose columns' values do not matter: emptied, or rewritten on the source and empty.
@@ -244,9 +281,7 @@ impl<'a> Evolution<'a> {
                 continue;
             }
             let sql = format!("SELECT FROM {} LIMIT 1", qualified(&after.schema, &after.name));
-            let cannot = || Error::sql(format!("look for rows of {}", new.describe()));
-            // Row security is off: where it would bind the role, this says so.
-            if self.client.query_opt(&sql, &[]).await.map_err(cannot())?.is_none() {
+            if self.runner.has_rows(&sql).await? == Some(false) {
                 empty.insert(new.oid);
             }
         }
@@ -279,12 +314,26 @@ impl<'a> Evolution<'a> {
         let touched: HashSet<ObjectId> = new.clone().map(|object| object.id()).collect();
         let old =
             self.changes.dropped.iter().copied().chain(self.changes.changed.iter().map(|(old, _)| *old));
-        let looked_at: BTreeSet<String> = new.chain(old).map(Object::describe).collect();
+        let again = self.change.new.objects.iter().filter(|object| self.change.again.contains(&object.id()));
+        let looked_at: BTreeSet<String> = new.chain(old).chain(again).map(Object::describe).collect();
         let noted = plan.notes.iter().filter(|note| looked_at.contains(&note.object)).cloned();
         self.runner.left_out.extend(noted);
         let steps = plan.pre_data.iter().chain(plan.post_data.iter().flat_map(|stage| &stage.steps));
         let made = steps.filter(|step| touched.contains(&step.object)).cloned().collect();
         Ok(Outcome { left_out: self.runner.left_out, looked_at, made })
+    }
+}
+
+/// A foreign key whose rows are not all here yet: on hold, or refused at their copy. It holds
+/// for new rows; that it is not valid is noted, and tried again when a table is whole.
+fn not_valid(lookup: &Lookup<'_>, refused: &Refused) -> Option<Step> {
+    let object = lookup.get(refused.step.object)?;
+    match (&object.entry, refused.step.sql.as_slice()) {
+        (Entry::Constraint(key), [sql]) if key.contype == "f" && refused.code == "23503" => {
+            let is_new = refused.step.part == "create" && !sql.ends_with(" NOT VALID");
+            is_new.then(|| Step::new(object, "not valid", vec![format!("{sql} NOT VALID")]))
+        }
+        _ => None,
     }
 }
 

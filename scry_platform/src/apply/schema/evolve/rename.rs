@@ -136,7 +136,8 @@ impl<'a> Renamer<'_, 'a> {
                 let moved = at(old, Place { schema: "", table: "", name: &name });
                 last.extend(rename_step(&moved, to, Need::Success));
             } else {
-                last.extend(rename_step(old, to, Need::Success));
+                // At once: its old name may be wanted.
+                self.out.schemas.extend(rename_step(old, to, Need::Success));
             }
             self.schemas.insert(from, to.to_owned());
         }
@@ -176,10 +177,15 @@ impl<'a> Renamer<'_, 'a> {
                 }
                 _ => {}
             }
-            if (taken || moves_itself) && renamed {
+            let (first, last) = if hangs { (&mut clear_parts, &mut parts) } else { (&mut clear, &mut names) };
+            if renamed && !taken && !moves_itself {
+                // At once: its old name may be wanted.
+                first.extend(rename_step(&here, to.name, need));
+                continue;
+            }
+            if renamed {
                 let name = temporary(old);
-                let list = if hangs { &mut clear_parts } else { &mut clear };
-                list.extend(rename_step(&here, &name, need.clone()));
+                first.extend(rename_step(&here, &name, need.clone()));
                 here = at(&here, Place { schema: &schema, table: from.table, name: &name });
             }
             if moves_itself && let Some((word, name)) = target(&here.entry) {
@@ -189,8 +195,7 @@ impl<'a> Renamer<'_, 'a> {
             if renamed {
                 let name = place(&here.entry).map_or(from.name, |p| p.name).to_owned();
                 let there = at(&here, Place { name: &name, ..to });
-                let list = if hangs { &mut parts } else { &mut names };
-                list.extend(rename_step(&there, to.name, need));
+                last.extend(rename_step(&there, to.name, need));
             }
         }
         for list in [clear_parts, clear, moves, names, parts] {
@@ -350,7 +355,8 @@ fn swaps(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
             first.push(((*old).to_owned(), between.clone()));
             last.push((between, (*new).to_owned()));
         } else {
-            last.push(((*old).to_owned(), (*new).to_owned()));
+            // At once: its old name may be wanted.
+            first.push(((*old).to_owned(), (*new).to_owned()));
         }
     }
     first.extend(last);

@@ -56,6 +56,19 @@ impl Runner<'_> {
         }
     }
 
+    /// Whether a query gives a row; None if the shadow refuses it.
+    pub(super) async fn has_rows(&self, sql: &str) -> Result<Option<bool>> {
+        self.plain("SAVEPOINT scry_step").await?;
+        match self.client.query_opt(sql, &[]).await {
+            Ok(row) => self.plain("RELEASE SAVEPOINT scry_step").await.map(|()| Some(row.is_some())),
+            Err(error) if error.as_db_error().is_none() => Err(Error::sql("look for rows")(error)),
+            Err(_) => self
+                .plain("ROLLBACK TO SAVEPOINT scry_step; RELEASE SAVEPOINT scry_step")
+                .await
+                .map(|()| None),
+        }
+    }
+
     /// None when it is done, else why the shadow refuses it.
     async fn attempt(&mut self, step: &Step) -> Result<Option<(String, String, String)>> {
         if let Some(odd) = step.sql.iter().chain(&step.values).find(|sql| !is_definition(sql)) {
