@@ -18,6 +18,11 @@ pub(super) struct Changes<'a> {
     pub changed: Vec<(&'a Object, &'a Object)>,
     /// In both, the same: old and new.
     pub same: Vec<(&'a Object, &'a Object)>,
+    /// OIDs of relations of `dropped`, and of `changed`.
+    gone: HashSet<u32>,
+    touched: HashSet<u32>,
+    /// Relations that stay, as they are in the new document.
+    kept: HashMap<u32, &'a Object>,
 }
 
 impl<'a> Changes<'a> {
@@ -34,6 +39,11 @@ impl<'a> Changes<'a> {
         }
         found.dropped = old.objects.iter().filter(|object| before.contains_key(&object.id())).collect();
         found.join_rebuilt_indexes();
+        let relation = |object: &&Object| object.class == Class::Relation;
+        found.gone = found.dropped.iter().copied().filter(relation).map(|o| o.oid).collect();
+        found.touched = found.changed.iter().map(|(_, new)| *new).filter(relation).map(|o| o.oid).collect();
+        let kept = found.changed.iter().chain(&found.same).map(|(_, new)| *new).filter(relation);
+        found.kept = kept.map(|object| (object.oid, object)).collect();
         found
     }
 
@@ -42,10 +52,16 @@ impl<'a> Changes<'a> {
     }
 
     fn join_rebuilt_indexes(&mut self) {
+        let name = |object: &Object| match &object.entry {
+            Entry::Index(index) => Some((index.table_oid, index.name.clone())),
+            _ => None,
+        };
+        let dropped: HashMap<(u32, String), &Object> =
+            self.dropped.iter().filter_map(|object| Some((name(object)?, *object))).collect();
         let mut rebuilt: Vec<(&Object, &Object)> = Vec::new();
-        for object in self.created.iter().filter(|object| matches!(object.entry, Entry::Index(_))) {
-            let old = self.dropped.iter().find(|old| old.entry == object.entry);
-            rebuilt.extend(old.map(|old| (*old, *object)));
+        for object in &self.created {
+            let old = name(object).and_then(|name| dropped.get(&name));
+            rebuilt.extend(old.filter(|old| old.entry == object.entry).map(|old| (*old, *object)));
         }
         let old: HashSet<ObjectId> = rebuilt.iter().map(|(old, _)| old.id()).collect();
         let new: HashSet<ObjectId> = rebuilt.iter().map(|(_, new)| new.id()).collect();
@@ -56,7 +72,17 @@ impl<'a> Changes<'a> {
 
     /// The table itself is gone.
     pub(super) fn drops_relation(&self, oid: u32) -> bool {
-        self.dropped.iter().any(|object| object.id() == ObjectId { class: Class::Relation, oid })
+        self.gone.contains(&oid)
+    }
+
+    /// A relation that stays, as it is in the new document.
+    pub(super) fn kept_relation(&self, oid: u32) -> Option<&'a Object> {
+        self.kept.get(&oid).copied()
+    }
+
+    /// The relation is another one than before.
+    pub(super) fn changes_relation(&self, oid: u32) -> bool {
+        self.touched.contains(&oid)
     }
 }
 

@@ -379,6 +379,10 @@ fn stop_for_tables(refused: &[Refused]) -> Result<()> {
             "Give the table back to the shadow's role: ALTER TABLE ... OWNER TO; the stream then goes on."
                 .to_owned()
         }
+        "42P07" | "42710" => {
+            "Something of the shadow's own has that name; rename it, and the stream goes on by itself."
+                .to_owned()
+        }
         _ => "Put the table on the shadow back as it was on the source, or start the job anew.".to_owned(),
     };
     Err(Error::Shadow {

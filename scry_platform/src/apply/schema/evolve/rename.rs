@@ -14,7 +14,7 @@ use super::names::{Place, Space, at, place, space};
 use crate::apply::schema::plan::{Need, Step};
 use crate::apply::schema::quote::{ident, literal, qualified};
 use crate::apply::schema::render::comment::target;
-use scry_wire::catalog::{Class, Entry, Object, ObjectId};
+use scry_wire::catalog::{Entry, Object};
 use std::collections::{HashMap, HashSet};
 
 /// The steps, in the order in which they are run.
@@ -263,9 +263,8 @@ fn moves_with_table(changes: &Changes<'_>, old: &Object, new: &Object) -> bool {
         ) => true,
         (Entry::Sequence(before), Entry::Sequence(after)) => {
             let Some(owner) = &before.owner else { return false };
-            let table = ObjectId { class: Class::Relation, oid: owner.table_oid };
-            let moved = changes.changed.iter().chain(&changes.same).find(|(old, _)| old.id() == table);
-            moved.is_some_and(|(_, table)| place(&table.entry).is_some_and(|p| p.schema == after.schema))
+            let table = changes.kept_relation(owner.table_oid);
+            table.is_some_and(|table| place(&table.entry).is_some_and(|p| p.schema == after.schema))
         }
         _ => false,
     }
@@ -284,7 +283,7 @@ fn part_renames(changes: &Changes<'_>, old: &Object, new: &Object) -> Vec<Step> 
     match (&old.entry, &new.entry) {
         (Entry::Table(a), Entry::Table(b)) if b.of_type.is_none() => {
             // A child's column is renamed with its parent's.
-            let parents_here = b.parents.iter().any(|p| is_changed(changes, p.oid));
+            let parents_here = b.parents.iter().any(|p| changes.changes_relation(p.oid));
             let pairs =
                 a.columns.iter().filter(|c| !(c.dropped || parents_here && c.inherited > 0)).filter_map(
                     |c| {
@@ -336,11 +335,6 @@ fn part_renames(changes: &Changes<'_>, old: &Object, new: &Object) -> Vec<Step> 
         }
         _ => Vec::new(),
     }
-}
-
-fn is_changed(changes: &Changes<'_>, relation: u32) -> bool {
-    let id = ObjectId { class: Class::Relation, oid: relation };
-    changes.changed.iter().any(|(old, _)| old.id() == id)
 }
 
 /// Renames one after another that make each old name its new one, names being unique.
