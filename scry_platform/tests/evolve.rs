@@ -199,6 +199,52 @@ async fn run(file: &str) {
     assert_eq!(failed, [""; 0], "cases that fail");
 }
 
+/// A foreign key to a table that is copied again is not looked at before its rows are there.
+#[tokio::test]
+async fn foreign_keys_wait_for_rows() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE r (i int REFERENCES t)";
+    assert_eq!(twins.migrate("keys", make).await, []);
+    for client in [&twins.source, &twins.shadow] {
+        let rows = "INSERT INTO public.t VALUES (1, 'a'); INSERT INTO public.r VALUES (1)";
+        client.batch_execute(rows).await.unwrap();
+    }
+    let left_out = twins.migrate("keys", "ALTER TABLE public.t ALTER id TYPE bigint").await;
+    let said: Vec<&str> = left_out.iter().map(|l| l.object.as_str()).collect();
+    assert_eq!(said, ["constraint r_i_fkey on table public.r (validate)"]);
+    // The rows are here now.
+    let keys: Vec<ObjectId> = twins.catalog.objects.iter().map(scry_wire::catalog::Object::id).collect();
+    let change = SchemaChange { old: &twins.catalog, new: &twins.catalog, hold: &[], again: &keys };
+    twins.shadow.batch_execute("BEGIN").await.unwrap();
+    let outcome = change.apply(&twins.shadow, None).await.unwrap();
+    twins.shadow.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(outcome.left_out, []);
+    twins.compare("keys", "the copy").await;
+    twins.compare_dumps("keys");
+}
+
+/// What is in foreign hands or was never made stops nothing that does not need it.
+#[tokio::test]
+async fn what_the_shadow_lacks_stops_nothing() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE TABLE t (id int PRIMARY KEY, v text); \
+                CREATE FUNCTION f(internal) RETURNS internal LANGUAGE internal AS 'int4in'; \
+                CREATE VIEW gone AS SELECT id FROM t; CREATE INDEX gone_too ON t (v)";
+    let left_out = twins.migrate("lacks", make).await;
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    // The owner of the shadow has tried something out.
+    twins.shadow.batch_execute("DROP VIEW public.gone; DROP INDEX public.gone_too").await.unwrap();
+    let change = "ALTER FUNCTION f(internal) RENAME TO g; ALTER VIEW gone RENAME TO back; \
+                  ALTER INDEX gone_too RENAME TO back_too; ALTER TABLE t RENAME v TO w; COMMENT ON TABLE t IS 'x'";
+    let left_out = twins.migrate("lacks", change).await;
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    assert_eq!(left_out[0].object, "function public.g(internal)");
+    let made = "SELECT to_regclass('public.back') IS NOT NULL AND to_regclass('public.back_too') IS NOT NULL";
+    assert!(twins.reader.query_one(made, &[]).await.unwrap().get::<_, bool>(0));
+    assert_eq!(twins.migrate("lacks", "DROP FUNCTION g(internal); DROP TABLE t CASCADE").await, []);
+    twins.compare("lacks", "all drops").await;
+}
+
 #[tokio::test]
 async fn tables_follow() {
     run(include_str!("evolve_cases/10_tables.sql")).await;

@@ -43,7 +43,7 @@ CREATE MATERIALIZED VIEW c.totals AS SELECT order_id, sum(sum) AS total FROM c.o
 --
 CREATE DOMAIN c.sku AS text CHECK (VALUE ~ '^sku'); DROP MATERIALIZED VIEW c.totals; ALTER TABLE c.order_lines ALTER COLUMN sku TYPE c.sku; CREATE MATERIALIZED VIEW c.totals AS SELECT order_id, sum(sum) AS total, count(*) AS lines FROM c.order_lines GROUP BY order_id;
 --
-ALTER TABLE c.order_lines DROP COLUMN sum; 
+ALTER TABLE c.order_lines DROP COLUMN sum CASCADE;
 --- a shop with archives
 CREATE TABLE c.log (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 --

@@ -39,7 +39,9 @@ use super::quote::qualified;
 use crate::{Error, Result};
 use changes::Changes;
 use run::{Refused, Runner};
-use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, SETTINGS, Table};
+use scry_wire::catalog::{
+    Catalog, Class, Column, Constraint, Entry, LeftOut, Object, ObjectId, SETTINGS, Table,
+};
 use settle::Context;
 use std::collections::{BTreeSet, HashSet};
 use tokio_postgres::Client;
@@ -247,20 +249,27 @@ impl<'a> Evolution<'a> {
     /// Foreign keys to a table that is empty for now and gets other types: with the key the
     /// server would look for the rows once more. They come back without a look at the rows.
     async fn drop_foreign_keys(&mut self, lookup: &Lookup<'_>) -> Result<Vec<ObjectId>> {
-        let retyped = |oid: u32| {
-            self.emptied.contains(&oid)
-                && self.changes.changed.iter().any(|(old, new)| match (&old.entry, &new.entry) {
-                    (Entry::Table(a), Entry::Table(b)) => new.oid == oid && types(a) != types(b),
-                    _ => false,
-                })
+        let retyped = |key: &Constraint| {
+            let id = ObjectId { class: Class::Relation, oid: key.referenced_oid };
+            let pair = self.changes.changed.iter().find(|(_, new)| new.id() == id);
+            let (Some((old, new)), Some((_, list))) = (pair, key.definition.split_once(" REFERENCES "))
+            else {
+                return false;
+            };
+            match (&old.entry, &new.entry) {
+                // A name that only stands in another one's is one key more, dropped in vain.
+                (Entry::Table(a), Entry::Table(b)) => retyped(a, b).any(|column| list.contains(column)),
+                _ => false,
+            }
         };
         let here = self.changes.changed.iter().chain(&self.changes.same).map(|(_, new)| *new);
         let keys: Vec<&Object> = here
             .filter(|object| match &object.entry {
                 Entry::Constraint(key) => {
                     key.contype == "f"
-                        && retyped(key.referenced_oid)
+                        && self.emptied.contains(&key.referenced_oid)
                         && !self.emptied.contains(&key.table_oid)
+                        && retyped(key)
                 }
                 _ => false,
             })
@@ -344,6 +353,16 @@ fn tables(ids: &HashSet<ObjectId>) -> Vec<u32> {
 fn types(table: &Table) -> Vec<Option<&str>> {
     let columns = table.columns.iter().filter(|c| !c.dropped);
     columns.map(|c| c.data_type.as_ref().map(|t| t.sql.as_str())).collect()
+}
+
+/// Names of columns that have another type.
+fn retyped<'t>(before: &'t Table, after: &'t Table) -> impl Iterator<Item = &'t str> {
+    let sql = |c: &Column| c.data_type.as_ref().map(|t| t.sql.clone());
+    let columns = after.columns.iter().filter(|c| !c.dropped);
+    let differs = move |c: &&Column| {
+        before.columns.iter().any(|old| old.attnum == c.attnum && !old.dropped && sql(old) != sql(c))
+    };
+    columns.filter(differs).map(|c| c.name.as_str())
 }
 
 async fn bypasses_row_security(client: &Client) -> Result<bool> {
