@@ -43,7 +43,7 @@ use scry_wire::catalog::{
     Catalog, Class, Column, Constraint, Entry, LeftOut, Object, ObjectId, SETTINGS, Table,
 };
 use settle::Context;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use tokio_postgres::Client;
 
 /// A change of the schema.
@@ -219,10 +219,11 @@ impl<'a> Evolution<'a> {
         }
         let mut made: HashSet<String> = HashSet::new();
         let mut last: Vec<Refused> = Vec::new();
-        for _ in 0..PASSES_MAX {
+        for number in 0..PASSES_MAX {
             let wanted: Vec<&Object> =
                 self.change.new.objects.iter().filter(|object| interest.contains(&object.id())).collect();
-            let have = observe::observe(self.client, &wanted).await?;
+            let mut have = observe::observe(self.client, &wanted).await?;
+            self.believe(number == 0, &mut have);
             let pass = work::work(&context, self.change.new, plan, &interest, &have, &made);
             for (id, by) in &pass.stuck {
                 self.stuck(*id, by);
@@ -244,6 +245,16 @@ impl<'a> Evolution<'a> {
             }
         }
         Ok(last)
+    }
+
+    /// Of a kind that the shadow cannot be asked about, what the old document says is there first,
+    /// and then what the new one says: it is made again once, if at all.
+    fn believe(&self, first: bool, have: &mut HashMap<String, Object>) {
+        let pairs = self.changes.changed.iter().filter(|(_, new)| !observe::is_readable(new.class));
+        have.extend(pairs.map(|(old, new)| {
+            let there: &Object = if first { old } else { new };
+            (new.describe(), there.clone())
+        }));
     }
 
     /// Foreign keys to a table that is empty for now and gets other types: with the key the

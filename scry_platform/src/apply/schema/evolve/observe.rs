@@ -50,6 +50,11 @@ pub(super) async fn observe(client: &Client, wanted: &[&Object]) -> Result<HashM
     Ok(catalog.objects.into_iter().map(|object| (object.describe(), object)).collect())
 }
 
+/// Whether objects of the class can be read from the shadow.
+pub(super) fn is_readable(class: Class) -> bool {
+    lookup(class).is_some()
+}
+
 /// OID of the class, and its objects by schema (`$1`), table (`$2`) and name (`$3`). Too many is
 /// no harm: they are told apart by their whole description.
 fn lookup(class: Class) -> Option<(u32, &'static str)> {

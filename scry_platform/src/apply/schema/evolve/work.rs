@@ -50,7 +50,7 @@ pub(super) fn work(
             Some(have) => {
                 let found = settle(context, have, want);
                 if found.again {
-                    again(new, want, &mut work);
+                    again(new, want, have, &mut work);
                 } else {
                     settled.insert(want.id(), found);
                 }
@@ -67,7 +67,7 @@ pub(super) fn work(
 }
 
 /// An object that is dropped and made again, with all that needs it.
-fn again(new: &Catalog, want: &Object, work: &mut Work) {
+fn again(new: &Catalog, want: &Object, have: &Object, work: &mut Work) {
     let mut dropped: Vec<&Object> = vec![want];
     let mut ids: HashSet<ObjectId> = HashSet::from([want.id()]);
     let mut more = true;
@@ -88,7 +88,8 @@ fn again(new: &Catalog, want: &Object, work: &mut Work) {
             }
         }
     }
-    work.drops.extend(dropped.iter().rev().filter_map(|object| drop_step(object, "make again")));
+    let others = dropped.iter().skip(1).rev().copied();
+    work.drops.extend(others.chain([have]).filter_map(|object| drop_step(object, "make again")));
     work.dropped.extend(ids);
 }
 
