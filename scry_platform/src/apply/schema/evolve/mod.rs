@@ -35,7 +35,7 @@ mod tests;
 mod work;
 
 use super::plan::{Lookup, Need, Plan, Step, plan};
-use super::quote::qualified;
+use super::quote::{ident, qualified};
 use crate::{Error, Result};
 use changes::Changes;
 use run::{Refused, Runner};
@@ -268,8 +268,7 @@ impl<'a> Evolution<'a> {
                 return false;
             };
             match (&old.entry, &new.entry) {
-                // A name that only stands in another one's is one key more, dropped in vain.
-                (Entry::Table(a), Entry::Table(b)) => retyped(a, b).any(|column| list.contains(column)),
+                (Entry::Table(a), Entry::Table(b)) => retyped(a, b).any(|column| refers_to(list, column)),
                 _ => false,
             }
         };
@@ -364,6 +363,34 @@ fn tables(ids: &HashSet<ObjectId>) -> Vec<u32> {
 fn types(table: &Table) -> Vec<Option<&str>> {
     let columns = table.columns.iter().filter(|c| !c.dropped);
     columns.map(|c| c.data_type.as_ref().map(|t| t.sql.as_str())).collect()
+}
+
+/// Whether a column is among those that stand in parentheses behind a foreign key's table,
+/// quoted or not, as the server sees fit.
+fn refers_to(list: &str, column: &str) -> bool {
+    let (mut quoted, mut inside, mut item) = (false, false, String::new());
+    let name = ident(column);
+    for c in list.chars() {
+        match c {
+            '(' if !quoted && !inside => inside = true,
+            ',' | ')' if inside && !quoted => {
+                if item.trim() == column || item.trim() == name {
+                    return true;
+                }
+                if c == ')' {
+                    return false;
+                }
+                item.clear();
+            }
+            _ => {
+                quoted ^= c == '"';
+                if inside {
+                    item.push(c);
+                }
+            }
+        }
+    }
+    false
 }
 
 /// Names of columns that have another type.

@@ -252,3 +252,16 @@ fn a_rebuilt_index_is_not_dropped() {
     let changes = Changes::new(&old, &new);
     assert_eq!((changes.dropped.len(), changes.created.len(), changes.changed.len()), (0, 0, 1));
 }
+
+#[test]
+fn a_foreign_key_tells_its_columns() {
+    for (list, column, expected) in [
+        ("s.t(id, v) ON DELETE CASCADE", "v", true),
+        ("s.t(id)", "d", false),
+        ("s.t(\"odd, (one\")", "odd, (one", true),
+        ("\"s(x\".t(id)", "id", true),
+        ("s.t", "t", false),
+    ] {
+        assert_eq!(super::refers_to(list, column), expected, "{list}: {column}");
+    }
+}
