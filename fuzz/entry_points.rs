@@ -17,7 +17,7 @@ use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX};
 use scry_wire::message::change::{Assembler, Change, ChangeWriter, OldKind, OldTuple};
 use scry_wire::message::{
     Ask, CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress,
-    Hello, LateCopy, Message, Notice, Refuse, Tell, Welcome,
+    Hello, LateCopy, Message, Notice, Refuse, TableMarks, Tell, Welcome,
 };
 use scry_wire::tuple::{self, Field, Fields};
 
@@ -86,6 +86,7 @@ fn control_payload(tag: Tag, payload: &[u8]) {
         Tag::CopyProgress => message::<CopyProgress>(payload),
         Tag::CopyFinished => message::<CopyFinished>(payload),
         Tag::LateCopy => message::<LateCopy>(payload),
+        Tag::TableMarks => message::<TableMarks>(payload),
         Tag::Confirm => message::<Confirm>(payload),
         Tag::Ask => message::<Ask>(payload),
         Tag::Tell => message::<Tell>(payload),

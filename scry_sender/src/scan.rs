@@ -134,6 +134,7 @@ pub fn require_from_platform(tag: Tag) -> Result<(), Error> {
         | Tag::ChunkDone
         | Tag::CopyProgress
         | Tag::CopyFinished
+        | Tag::TableMarks
         | Tag::Confirm
         | Tag::Tell => Ok(()),
         _ => Err(Error::Unexpected { tag: tag.as_char(), expected: "a frame that a platform sends" }),

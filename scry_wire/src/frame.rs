@@ -64,6 +64,8 @@ pub enum Tag {
     Ask = b'V',
     /// What the shadow holds ([`crate::message::Tell`]).
     Tell = b'v',
+    /// Tables with changes in quarantine ([`crate::message::TableMarks`]).
+    TableMarks = b'Q',
 }
 
 impl Tag {
@@ -88,6 +90,7 @@ impl Tag {
             b'A' => Tag::Confirm,
             b'V' => Tag::Ask,
             b'v' => Tag::Tell,
+            b'Q' => Tag::TableMarks,
             _ => return Err(Error::Undefined { what: "frame tag", got: byte.into() }),
         })
     }

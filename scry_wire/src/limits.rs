@@ -30,6 +30,12 @@ pub const RELATIONS_MAX: usize = 1 << 20;
 /// Tables of one job: their list fits one frame.
 pub const JOB_TABLES_MAX: usize = 60_000;
 
+/// Tables with changes in quarantine that one message lists.
+pub const MARKS_MAX: usize = 1_000;
+
+/// Bytes of the cause beside such a table.
+pub const CAUSE_BYTES_MAX: usize = 900;
+
 /// Chunks of one table's copy: 32 TB at the smallest chunk.
 pub const CHUNKS_MAX: u32 = 1 << 24;
 

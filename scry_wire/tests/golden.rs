@@ -19,7 +19,7 @@ use scry_wire::message::change::{
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Column, Confirm, CopiedTable, CopyFinish, CopyFinished,
     CopyProgress, CopyState, DoneChunk, Format, Hello, LateCopy, LeftOutText, Level, Message, Notice, Refuse,
-    RefuseKind, Relation, ReplicaIdentity, Role, Welcome,
+    RefuseKind, Relation, ReplicaIdentity, Role, TableMark, TableMarks, Welcome,
 };
 use scry_wire::tuple::{Field, Fields};
 use std::fmt::Debug;
@@ -257,6 +257,20 @@ fn late_copy() {
             snapshot: "10:20:10,14".to_owned(),
             relids: vec![16390, 16401],
         },
+    );
+}
+
+#[test]
+fn table_marks() {
+    let mark = |relid, changes, diverged, cause: &str| TableMark {
+        relid,
+        changes,
+        diverged,
+        cause: cause.to_owned(),
+    };
+    both_ways(
+        "table_marks",
+        &TableMarks { tables: vec![mark(16390, 3, false, "INSERT: é"), mark(16401, 10_001, true, "")] },
     );
 }
 

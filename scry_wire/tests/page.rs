@@ -50,6 +50,8 @@ fn limits_are_the_crates() {
         limits::COLUMNS_MAX,
         limits::RELATIONS_MAX,
         limits::JOB_TABLES_MAX,
+        limits::MARKS_MAX,
+        limits::CAUSE_BYTES_MAX,
         usize::try_from(limits::CHUNKS_MAX).unwrap(),
     ] {
         require(&with_commas(limit));

@@ -17,7 +17,7 @@ use scry_wire::message::change::{
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Column, Confirm, CopiedTable, CopyFinish, CopyFinished,
     CopyProgress, CopyState, DoneChunk, Format, Hello, LateCopy, LeftOutText, Level, Message, Notice, Refuse,
-    RefuseKind, Relation, ReplicaIdentity, Role, Welcome,
+    RefuseKind, Relation, ReplicaIdentity, Role, TableMark, TableMarks, Welcome,
 };
 use scry_wire::tuple::{self, Field, Fields};
 use scry_wire::{Lsn, version};
@@ -110,6 +110,13 @@ fn late_copy() -> impl Strategy<Value = LateCopy> {
             relids,
         },
     )
+}
+
+fn table_marks() -> impl Strategy<Value = TableMarks> {
+    let mark = (any::<u32>(), any::<u64>(), any::<bool>(), "[^\\x00]{0,200}");
+    let marks =
+        mark.prop_map(|(relid, changes, diverged, cause)| TableMark { relid, changes, diverged, cause });
+    vec(marks, 0..6).prop_map(|tables| TableMarks { tables })
 }
 
 fn copied_tables() -> impl Strategy<Value = Vec<CopiedTable>> {
@@ -315,6 +322,7 @@ proptest! {
         (done, total, current) in (any::<u32>(), any::<u32>(), text()),
         left_out in left_out(),
         late_copy in late_copy(),
+        table_marks in table_marks(),
         confirm in confirm(),
     ) {
         round_trip(&hello)?;
@@ -329,6 +337,7 @@ proptest! {
         round_trip(&CopyProgress { done, total, current })?;
         round_trip(&CopyFinished { left_out })?;
         round_trip(&late_copy)?;
+        round_trip(&table_marks)?;
         round_trip(&confirm)?;
     }
 

@@ -11,7 +11,7 @@ use scry_wire::limits::{COLUMNS_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, MESSAG
 use scry_wire::message::change::{Assembler, Change};
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
-    LateCopy, Message, Notice, Refuse, Welcome,
+    LateCopy, Message, Notice, Refuse, TableMarks, Welcome,
 };
 use scry_wire::tuple::{self, Fields};
 
@@ -105,7 +105,7 @@ fn rejects_every_truncation_and_bytes_left_over() {
     fn read<M: Message>(payload: &[u8]) -> Result<(), Error> {
         M::from_payload(payload).map(drop)
     }
-    let messages: [(&str, Read); 13] = [
+    let messages: [(&str, Read); 14] = [
         ("hello", read::<Hello>),
         ("welcome", read::<Welcome>),
         ("refuse", read::<Refuse>),
@@ -118,6 +118,7 @@ fn rejects_every_truncation_and_bytes_left_over() {
         ("copy_progress", read::<CopyProgress>),
         ("copy_finished", read::<CopyFinished>),
         ("late_copy", read::<LateCopy>),
+        ("table_marks", read::<TableMarks>),
         ("confirm", read::<Confirm>),
     ];
     for (name, read) in messages {
@@ -168,6 +169,7 @@ fn rejects_undefined_values_of_one_byte_fields() {
     undefined(Refuse::from_payload(&with("refuse", 1, 2)), "retry");
     undefined(Notice::from_payload(&with("notice", 0, b'?')), "level");
     undefined(ChunkDone::from_payload(&with("chunk_done", 16, 2)), "repeated");
+    undefined(TableMarks::from_payload(&with("table_marks", 16, 2)), "diverged");
     undefined(ChunkStart::from_payload(&with("chunk_start", 20, b'?')), "format");
     undefined(ChunkStart::from_payload(&with("chunk_start", 21, b'?')), "replica_identity");
     undefined(ChunkStart::from_payload(&with("chunk_start", 48, 4)), "column flags");
@@ -193,6 +195,7 @@ fn rejects_counts_above_their_bounds() {
     too_large(CopyFinish::from_payload(&all), "tables");
     too_large(CatalogApplied::from_payload(&[&[0; 4], &all[..]].concat()), "chunks");
     too_large(CopyFinished::from_payload(&all), "objects left out");
+    too_large(TableMarks::from_payload(&all), "marked tables");
     too_large(LateCopy::from_payload(&[&[0; 28], &all[..]].concat()), "late tables");
     let mut relation = payload("chunk_start");
     relation[42..46].copy_from_slice(&all);

@@ -8,7 +8,7 @@
 //!          CopyFinish ───────────────►  CopyProgress… CopyFinished
 //!          LateCopy ─────────────────►  CatalogApplied
 //! copy:    ChunkStart Rows… ChunkEnd ►  ChunkDone
-//! stream:  Batch… ───────────────────►  Confirm…
+//! stream:  Batch… ───────────────────►  TableMarks… Confirm…
 //! verify:  Ask [Rows…] … ────────────►  Tell…
 //! ```
 
@@ -21,6 +21,7 @@ mod late_copy;
 mod notice;
 mod refuse;
 mod relation;
+mod table_marks;
 mod verify;
 mod welcome;
 
@@ -32,6 +33,7 @@ pub use late_copy::LateCopy;
 pub use notice::{Level, Notice};
 pub use refuse::{Refuse, RefuseKind};
 pub use relation::{Column, Format, Relation, ReplicaIdentity};
+pub use table_marks::{TableMark, TableMarks};
 pub use verify::{Ask, DiffCounts, KEYS_MAX, Tell};
 pub use welcome::{CopyState, Welcome};
 
