@@ -53,7 +53,9 @@ pub enum Error {
         source: tokio_postgres::Error,
     },
     /// An update or delete did not find exactly its row.
-    #[error("{operation} on \"{schema}\".\"{relation}\" found {found} rows on the shadow instead of one")]
+    #[error(
+        "{operation} on \"{schema}\".\"{relation}\" found {found} rows on the shadow instead of {wanted}"
+    )]
     Conflict {
         /// UPDATE or DELETE.
         operation: &'static str,
@@ -61,6 +63,8 @@ pub enum Error {
         schema: String,
         /// The relation's name.
         relation: String,
+        /// How many rows it had to find.
+        wanted: u64,
         /// How many rows it found.
         found: u64,
     },
@@ -104,6 +108,37 @@ impl Error {
         Some(Refuse { kind, retry, message: self.to_string(), detail: String::new(), hint: hint.to_owned() })
     }
 
+    /// Whether the shadow has refused a change for what it is: the same change
+    /// again is refused again, and others need not be. All else (a lost
+    /// session, a full disk, a lock, missing privileges) is no matter of rows.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::Conflict { .. } | Error::Shadow { .. } => true,
+            Error::Sql { source, .. } => {
+                source.code().is_some_and(|state| !NO_REFUSALS.iter().any(|no| state.code().starts_with(no)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a refusal is about the shadow's table rather than about a row:
+    /// the table may look another way by now.
+    #[must_use]
+    pub fn is_of_table(&self) -> bool {
+        let state = self.sqlstate().map_or("", SqlState::code);
+        matches!(self, Error::Shadow { .. }) || state.starts_with("42") || state.starts_with("0A")
+    }
+
+    /// The server's detail: it holds values of rows.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Error::Sql { source, .. } => source.as_db_error()?.detail().map(ToOwned::to_owned),
+            _ => None,
+        }
+    }
+
     /// The SQLSTATE, where the shadow gave one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&SqlState> {
@@ -145,12 +180,23 @@ fn sql_hint(error: &tokio_postgres::Error) -> &'static str {
         Some("53300") => "Close sessions on the shadow, or raise its max_connections.",
         Some("55P03") => "Someone holds a lock on the shadow; end that session.",
         Some("28P01" | "28000") => "Check user and password of the shadow.",
+        Some("42501") => "Grant the shadow's owner what it lacks.",
+        Some(state) if !NO_REFUSALS.iter().any(|no| state.starts_with(no)) => REFUSAL_HINT,
         _ => "",
     }
 }
 
 const CONFLICT_HINT: &str = "The shadow was changed by hand, or a copy is incomplete. The row's key stands in \
      scry_shadow.conflict on the shadow; put the row back as it was, or start the job anew.";
+
+const REFUSAL_HINT: &str = "Something on the shadow refuses what the source holds. Take it away there, and the \
+     stream goes on by itself, with scry_backfill.resume() at once; or start the job with \"on_error\": \"quarantine\".";
+
+/// SQLSTATEs, or classes of them, that say nothing about a change: connection,
+/// transaction state, authorization, resources, locks, operators, the system.
+/// (08P01 is what a binary value that ends too early is refused with.)
+const NO_REFUSALS: [&str; 13] =
+    ["0800", "25", "26", "28", "3D", "40", "42501", "53", "55", "57", "58", "F0", "XX"];
 
 #[cfg(test)]
 mod tests {

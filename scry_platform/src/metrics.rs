@@ -21,6 +21,10 @@ pub const SET_FALLBACKS: &str = "scry_platform_set_fallbacks_total";
 pub const TABLES_HELD: &str = "scry_platform_tables_held";
 /// Bytes of changes that were kept for tables on hold.
 pub const CHANGES_KEPT: &str = "scry_platform_kept_bytes_total";
+/// Tables that are not the source's because changes of them were refused.
+pub const TABLES_QUARANTINED: &str = "scry_platform_tables_quarantined";
+/// Changes that were refused, or passed over because too many were.
+pub const CHANGES_QUARANTINED: &str = "scry_platform_quarantined_total";
 /// The applied position, as a number.
 pub const APPLIED_LSN: &str = "scry_platform_applied_lsn";
 /// Rows loaded by copies.
@@ -53,6 +57,11 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     );
     metrics::describe_gauge!(TABLES_HELD, "Tables on hold: emptied, and being copied again");
     metrics::describe_counter!(CHANGES_KEPT, "Bytes of changes that were kept for tables on hold");
+    metrics::describe_gauge!(TABLES_QUARANTINED, "Tables of which changes were refused and kept aside");
+    metrics::describe_counter!(
+        CHANGES_QUARANTINED,
+        "Changes that were refused and kept aside, or counted only"
+    );
     metrics::describe_gauge!(APPLIED_LSN, "The applied position of the source's WAL, as a number");
     metrics::describe_counter!(ROWS_COPIED, "Rows loaded by copies");
     metrics::describe_counter!(CHUNKS_COPIED, "Chunks loaded by copies");

@@ -169,7 +169,7 @@ pub async fn forget_history(client: &impl GenericClient) -> Result<()> {
             "UPDATE scry_shadow.origin SET generation = 0, copy_id = 0, copy_state = 'none', \
              applied_lsn = '0/0', copied_at = NULL; \
              TRUNCATE scry_shadow.chunk, scry_shadow.left_out, scry_shadow.conflict, \
-             scry_shadow.hold, scry_shadow.kept",
+             scry_shadow.hold, scry_shadow.kept, scry_shadow.quarantined, scry_shadow.quarantine",
         )
         .await
         .map_err(Error::sql("forget the shadow's old history"))
@@ -322,4 +322,5 @@ const BIND: &str = "INSERT INTO scry_shadow.origin (system_identifier, timeline,
 const MIGRATIONS: &[(i32, &str)] = &[
     (1, include_str!("../../sql/shadow/001_origin.sql")),
     (2, include_str!("../../sql/shadow/002_hold.sql")),
+    (3, include_str!("../../sql/shadow/003_quarantine.sql")),
 ];

@@ -1,5 +1,6 @@
 //! `stop()`, `pause()`, `resume()`: say what is wanted, wait until it is so.
 
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use pgrx::datum::DatumWithOid;
@@ -70,13 +71,23 @@ fn try_resume(name: &str) -> Result<(), Refusal> {
     preflight::not_standby("a job cannot be resumed")?;
     let job = lock_and_get(name)?;
     match job.desired.as_str() {
-        "run" => Ok(()),
-        "stop" => Err(is_stopped(name)),
+        "stop" => return Err(is_stopped(name)),
+        "run" => {}
         _ => {
             job.set_desired(Desired::Run)?;
-            note(&job, "the job goes on")
+            note(&job, "the job goes on")?;
         }
     }
+    try_at_once(&job);
+    Ok(())
+}
+
+/// What failed is tried again now, and not when its pause is over.
+fn try_at_once(job: &Job) {
+    let Some(place) = job.place() else { return };
+    place.live().failures.store(0, Release);
+    place.live().retry_at.store(0, Release);
+    latch::wake(&shared::live().launcher);
 }
 
 fn lock_and_get(name: &str) -> Result<Job, Refusal> {
@@ -146,7 +157,6 @@ fn wake_all(live: &JobLive) {
 }
 
 fn signal_all(live: &JobLive) {
-    use std::sync::atomic::Ordering::Acquire;
     for process in [&live.stream, &live.leader].into_iter().chain(&live.snapshot_workers) {
         peer::terminate(process.pid.load(Acquire));
     }

@@ -18,6 +18,17 @@ pub enum Keyless {
     InsertsOnly,
 }
 
+/// What to do with a change that the shadow refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The stream stops there, and tries again.
+    #[default]
+    Stop,
+    /// The platform keeps the change aside, marks the table and goes on.
+    Quarantine,
+}
+
 /// The options of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobOptions {
@@ -27,10 +38,12 @@ pub struct JobOptions {
     pub include: Vec<TablePattern>,
     /// No table that fits one of these.
     pub exclude: Vec<TablePattern>,
+    /// Changes that the shadow refuses; the platform reads it in the catalog document.
+    pub on_error: OnError,
 }
 
 /// The options there are.
-const NAMES: [&str; 3] = ["keyless", "include", "exclude"];
+const NAMES: [&str; 4] = ["keyless", "include", "exclude", "on_error"];
 
 /// Names of the public product that are settings of the server here.
 const SETTINGS: [(&str, &str); 11] = [
@@ -59,6 +72,7 @@ impl JobOptions {
                 "keyless" => options.keyless = keyless(value)?,
                 "include" => options.include = patterns("include", value)?,
                 "exclude" => options.exclude = patterns("exclude", value)?,
+                "on_error" => options.on_error = on_error(value)?,
                 _ => return Err(unknown(name)),
             }
         }
@@ -80,6 +94,14 @@ fn keyless(value: &Value) -> Result<Keyless, Refusal> {
         )
         .hint("Use \"skip\" or \"inserts_only\", or give the tables a replica identity.")),
         _ => Err(Refusal::invalid("option \"keyless\" must be \"skip\" or \"inserts_only\"")),
+    }
+}
+
+fn on_error(value: &Value) -> Result<OnError, Refusal> {
+    match value.as_str() {
+        Some("stop") => Ok(OnError::Stop),
+        Some("quarantine") => Ok(OnError::Quarantine),
+        _ => Err(Refusal::invalid("option \"on_error\" must be \"stop\" or \"quarantine\"")),
     }
 }
 
@@ -118,7 +140,7 @@ fn unknown(name: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::{JobOptions, Keyless};
+    use super::{JobOptions, Keyless, OnError};
     use serde_json::json;
 
     #[test]
@@ -126,6 +148,10 @@ mod tests {
         let options = JobOptions::from_json(&json!({"keyless": "skip", "exclude": ["audit_*"]})).unwrap();
         assert_eq!(options.keyless, Keyless::Skip);
         assert_eq!(options.exclude.len(), 1);
+        assert_eq!(options.on_error, OnError::Stop);
+        let options = JobOptions::from_json(&json!({"on_error": "quarantine"})).unwrap();
+        assert_eq!(options.on_error, OnError::Quarantine);
+        assert_eq!(serde_json::to_value(options.on_error).unwrap(), json!("quarantine"));
     }
 
     #[test]
@@ -135,6 +161,8 @@ mod tests {
             json!({"speed": 1}),
             json!({"keyless": "maybe"}),
             json!({"exclude": [1]}),
+            json!({"on_error": "skip"}),
+            json!({"on_error": true}),
             json!({"batch_size": 0}),
             json!({"endpoint": "https://x"}),
         ] {

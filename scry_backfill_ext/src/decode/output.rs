@@ -21,7 +21,7 @@ use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::change::{
     Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
 };
-use scry_wire::message::{Confirm, Message, Relation};
+use scry_wire::message::{Confirm, Message, Relation, TableMark, TableMarks};
 use scry_wire::{Lsn, SeenBy};
 
 use super::relation_cache::{Lookup, RelationCache};
@@ -37,8 +37,9 @@ use crate::pg::decoding::Decoder;
 use crate::pg::relation::RelationRef;
 use crate::pg::sequence::{NamedSequence, SequenceRecord};
 use crate::pg::shared::JobLive;
+use crate::pg::snapshot::transaction;
 use crate::pg::{latch, wal, worker};
-use crate::worker::job::Job;
+use crate::worker::job::{self, Job};
 use crate::worker::session;
 use crate::worker::shmem::{JobRef, Level, State};
 
@@ -75,6 +76,8 @@ struct Link {
     pending: VecDeque<(Lsn, i64)>,
     /// The first transaction that changed the job's tables, until that is noted.
     unnoted: Option<Lsn>,
+    /// Tables with refused changes, as told last, until that is noted.
+    marks: Option<Vec<TableMark>>,
     watch: Box<dyn FnMut(JobRef)>,
 }
 
@@ -96,7 +99,16 @@ impl Output {
         live.sent_lsn.store(applied.0, Relaxed);
         let progress = Progress::new(applied);
         Output {
-            link: Link { job, live, handoff, progress, pending: VecDeque::new(), unnoted: None, watch },
+            link: Link {
+                job,
+                live,
+                handoff,
+                progress,
+                pending: VecDeque::new(),
+                unnoted: None,
+                marks: None,
+                watch,
+            },
             batch: Batch::new(Tag::Batch),
             cache,
             inserts_only,
@@ -173,6 +185,15 @@ impl Output {
     pub fn noted(&mut self) {
         self.schemas.notes = Notes::default();
         self.link.unnoted = None;
+    }
+
+    /// Notes which tables have refused changes, if that is new. Outside of a
+    /// transaction, and of the reorder buffer.
+    pub fn note_marks(&mut self) {
+        if let Some(marks) = self.link.marks.take() {
+            let name = self.link.job.name();
+            transaction(|| job::note_marks(&name, &marks));
+        }
     }
 
     /// Brings the schema as it is at this place of the stream, if it is news.
@@ -256,7 +277,8 @@ impl Schemas {
         };
         Schemas {
             reader: SchemaReader::new(row.scope.clone()),
-            dirty: false,
+            // A job that goes on may have other options than the shadow knows of.
+            dirty: row.mode == "cdc",
             seen_by,
             asked: Asked::default(),
             notes: Notes::default(),
@@ -291,10 +313,10 @@ impl Link {
     fn send(&mut self, frame: &[u8]) {
         let (live, job, progress, pending) = (self.live, self.job, &mut self.progress, &mut self.pending);
         let unnoted = self.unnoted;
-        let watch = &mut self.watch;
+        let (watch, marks) = (&mut self.watch, &mut self.marks);
         let sent = self.handoff.send(frame, |frames| {
             watch(job);
-            take_frames(job, live, progress, pending, unnoted, frames)
+            take_frames(job, live, progress, pending, unnoted, marks, frames)
         });
         if let Err(lost) = sent {
             self.end(&lost);
@@ -324,8 +346,8 @@ impl Link {
     fn take(&mut self) {
         let (live, job) = (self.live, self.job);
         let frames = self.handoff.frames();
-        if let Err(lost) = take_frames(job, live, &mut self.progress, &mut self.pending, self.unnoted, frames)
-        {
+        let (progress, pending, marks) = (&mut self.progress, &mut self.pending, &mut self.marks);
+        if let Err(lost) = take_frames(job, live, progress, pending, self.unnoted, marks, frames) {
             self.end(&lost);
         }
     }
@@ -347,9 +369,14 @@ fn take_frames(
     progress: &mut Progress,
     pending: &mut VecDeque<(Lsn, i64)>,
     unnoted: Option<Lsn>,
+    marks: &mut Option<Vec<TableMark>>,
     frames: &mut VecDeque<Frame>,
 ) -> Result<(), Lost> {
     while let Some(frame) = frames.pop_front() {
+        if frame.tag() == Tag::TableMarks {
+            *marks = Some(TableMarks::from_frame(&frame).map_err(|e| bad_frame(&e))?.tables);
+            continue;
+        }
         if frame.tag() != Tag::Confirm {
             session::other_frame(job, &frame)?;
             continue;
@@ -575,6 +602,7 @@ impl Sink for Output {
             self.keepalive(end);
         }
         (self.link.watch)(self.link.job);
+        self.note_marks();
         let flushed = wal::flush_position();
         let moved = std::mem::replace(&mut self.flushed_wal, flushed) != flushed;
         worker::fall_asleep(self.link.live);

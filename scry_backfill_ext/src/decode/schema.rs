@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 
-use crate::api::options::{JobOptions, Keyless};
+use crate::api::options::{JobOptions, Keyless, OnError};
 use crate::api::select::{self, Caller};
 use crate::catalog;
 use crate::pg::{historic, read};
@@ -102,6 +102,15 @@ pub struct Asked {
     pub rewritten: BTreeSet<u32>,
 }
 
+/// What the stream brings: the catalog, and what the job wants done with
+/// refused changes.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    on_error: OnError,
+    #[serde(flatten)]
+    catalog: &'a scry_wire::catalog::Catalog,
+}
+
 /// Reads schemas for one job.
 pub struct SchemaReader {
     scope: Scope,
@@ -171,7 +180,8 @@ impl SchemaReader {
         let relids: Vec<u32> = tables.keys().copied().collect();
         let catalog =
             catalog::document(&relids, self.scope.whole_database, &catalog::SequenceValues::default());
-        let document = serde_json::to_vec(&catalog)
+        let document = Document { on_error: self.scope.options.on_error, catalog: &catalog };
+        let document = serde_json::to_vec(&document)
             .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
         let parents = parents(relids.iter().copied());
         Reading {

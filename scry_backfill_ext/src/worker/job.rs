@@ -8,7 +8,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiError};
 use scry_wire::Lsn;
-use scry_wire::message::CopiedTable;
+use scry_wire::message::{CopiedTable, TableMark};
 
 use crate::api::options::JobOptions;
 use crate::decode::schema::{Member, Notes, Scope};
@@ -189,6 +189,51 @@ pub fn note_tables(name: &str, notes: &Notes) {
             ],
         );
     }
+}
+
+/// Notes which tables have changes that the shadow refused: these and no
+/// others. Writes nothing where nothing has changed.
+pub fn note_marks(name: &str, marks: &[TableMark]) {
+    let noted = noted_marks(name);
+    for mark in marks.iter().filter(|mark| !noted.contains(mark)) {
+        execute(
+            "UPDATE scry_backfill.job_table SET quarantined = $3, diverged = $4, quarantine_cause = $5 \
+             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2",
+            &[
+                DatumWithOid::from(name),
+                DatumWithOid::from(Oid::from(mark.relid)),
+                DatumWithOid::from(i64::try_from(mark.changes).unwrap_or(i64::MAX)),
+                DatumWithOid::from(mark.diverged),
+                DatumWithOid::from(mark.cause.as_str()),
+            ],
+        );
+    }
+    for old in noted.iter().filter(|old| marks.iter().all(|mark| mark.relid != old.relid)) {
+        execute(
+            "UPDATE scry_backfill.job_table SET quarantined = 0, diverged = false, quarantine_cause = NULL \
+             WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2",
+            &[DatumWithOid::from(name), DatumWithOid::from(Oid::from(old.relid))],
+        );
+    }
+}
+
+fn noted_marks(name: &str) -> Vec<TableMark> {
+    const SQL: &str = "SELECT relid, quarantined, diverged, quarantine_cause FROM scry_backfill.job_table \
+                       WHERE job OPERATOR(pg_catalog.=) $1 AND quarantined OPERATOR(pg_catalog.>) 0";
+    let loaded = Spi::connect(|client| -> Result<Vec<TableMark>, SpiError> {
+        client
+            .select(SQL, None, &[DatumWithOid::from(name)])?
+            .map(|row| {
+                Ok(TableMark {
+                    relid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
+                    changes: row.get::<i64>(2)?.unwrap_or_default() as u64,
+                    diverged: row.get::<bool>(3)?.unwrap_or_default(),
+                    cause: row.get::<String>(4)?.unwrap_or_default(),
+                })
+            })
+            .collect()
+    });
+    loaded.unwrap_or_else(|err| pgrx::error!("could not read the tables of job \"{name}\": {err}"))
 }
 
 /// The copy is complete on the shadow.

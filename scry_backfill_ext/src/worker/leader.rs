@@ -24,6 +24,7 @@ use super::late;
 use super::registration::{self, Started};
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
+use crate::api::options::OnError;
 use crate::batch::Batch;
 use crate::catalog;
 use crate::handoff::{Handoff, Lost, bad_frame};
@@ -70,6 +71,7 @@ fn run(job: JobRef) {
         job::tables(&name).iter().filter(|t| t.state != "excluded").map(|t| t.relid).collect();
     let document = Document {
         copy_id: row.copy_id,
+        on_error: row.scope.options.on_error,
         catalog: catalog::document(&tables, row.scope.whole_database, &sequences),
     };
     report_not_sent(job, &document.catalog);
@@ -110,10 +112,12 @@ pub fn copied(plan: &Plan, planned: &[TablePlan], applied: &CatalogApplied) -> V
         .collect()
 }
 
-/// What the leader sends: the catalog, and under which snapshot it was read.
+/// What the leader sends: the catalog, under which snapshot it was read, and
+/// what the job wants done with refused changes.
 #[derive(serde::Serialize)]
 struct Document {
     copy_id: u64,
+    on_error: OnError,
     #[serde(flatten)]
     catalog: scry_wire::catalog::Catalog,
 }

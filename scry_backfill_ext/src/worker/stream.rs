@@ -237,6 +237,7 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, mut watc
             }
             output.noted();
         }
+        output.note_marks();
         records = records.wrapping_add(1);
         if records.is_multiple_of(LOOK_RECORDS) && looked.elapsed() > LOOK_EVERY {
             looked = Instant::now();

@@ -5,7 +5,7 @@
 //! holds a value of a row, a key or a password.
 
 use crate::accept::{App, accept_stream};
-use crate::apply::hold;
+use crate::apply::{hold, quarantine};
 use crate::origin;
 use crate::shadow::{Purpose, Shadow};
 use axum::extract::{Request, State};
@@ -76,6 +76,8 @@ struct ShadowView {
     tables: Vec<TableView>,
     /// Tables whose rows are not the source's yet.
     held: Vec<HeldView>,
+    /// Tables of which changes were refused and kept aside.
+    quarantined: Vec<QuarantinedView>,
     left_out: Vec<LeftOutView>,
     conflicts: Vec<ConflictView>,
     last_error: Option<ErrorView>,
@@ -109,6 +111,18 @@ struct HeldView {
     until_lsn: Option<String>,
     /// Why the last round came to nothing.
     why: String,
+}
+
+#[derive(Debug, Serialize)]
+struct QuarantinedView {
+    relid: u32,
+    schema: String,
+    relation: String,
+    changes: u64,
+    kept: u64,
+    diverged: bool,
+    since_lsn: String,
+    cause: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,6 +189,7 @@ fn from_memory(shadow: &Shadow) -> ShadowView {
         last_error: last.error.map(|(message, at)| ErrorView { message, at: seconds(at) }),
         tables: Vec::new(),
         held: Vec::new(),
+        quarantined: Vec::new(),
         left_out: Vec::new(),
         conflicts: Vec::new(),
     }
@@ -201,6 +216,20 @@ async fn from_shadow(shadow: &Shadow, view: &mut ShadowView) -> crate::Result<()
             copy_id: held.copy_id,
             until_lsn: held.until.is_valid().then(|| held.until.to_string()),
             why: held.why,
+        })
+        .collect();
+    view.quarantined = quarantine::all(&*session)
+        .await?
+        .into_iter()
+        .map(|mark| QuarantinedView {
+            relid: mark.relid,
+            schema: mark.schema,
+            relation: mark.relation,
+            changes: mark.changes,
+            kept: mark.kept,
+            diverged: mark.diverged,
+            since_lsn: mark.since.to_string(),
+            cause: mark.cause,
         })
         .collect();
     let left_out = origin::left_out(&*session).await?;

@@ -7,6 +7,7 @@
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
 //! copy:   chunk ─► copy ─► COPY + ledger line
 //! schema changes: worker ─► follow ─► schema::evolve, in the open transaction
+//! refused changes: writer ─► quarantine (guard: savepoints, row: kept, tell)
 //! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod hold;
 pub mod lead;
 pub mod order;
 pub mod pipeline;
+pub mod quarantine;
 pub mod relation_map;
 mod run;
 pub mod schema;

@@ -108,6 +108,11 @@ impl RelationMap {
         self.known.get(&relid).map_or_else(|| format!("relation {relid}"), full_name)
     }
 
+    /// Forgets what was looked up of a table.
+    pub fn forget_target(&mut self, relid: u32) {
+        self.targets.remove(&relid);
+    }
+
     /// Forgets what was looked up: for a new session.
     pub fn forget_targets(&mut self) {
         self.targets.clear();

@@ -66,7 +66,7 @@ impl Writer {
         let format = target.relation.format;
         let statement = target.copy(&self.session).await?;
         let name = self.relations.name(relid);
-        let cannot = || Error::sql(format!("copy into {name}"));
+        let cannot = || Error::sql(format!("INSERT into {name}"));
         let mut sink = Sink::new(self.session.copy_in(&statement).await.map_err(cannot())?, format);
         let wanted = rows.len() as u64;
         for row in rows {
@@ -79,7 +79,14 @@ impl Writer {
         if written == wanted {
             return Ok(());
         }
-        Err(Error::protocol(format!("{wanted} rows for {name} were {written} on the shadow")))
+        let relation = self.relations.target(relid)?.relation.clone();
+        Err(Error::Conflict {
+            operation: "INSERT",
+            schema: relation.schema,
+            relation: relation.name,
+            wanted,
+            found: written,
+        })
     }
 }
 

@@ -48,6 +48,11 @@ impl Log {
         }
     }
 
+    /// How many changes wait.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Appends a change; true when the log is full.
     pub(super) fn push(&mut self, relid: u32, change: Change, size: usize) -> bool {
         self.changes.push((relid, change));
@@ -123,20 +128,28 @@ impl Writer {
     /// Writes what is logged.
     pub(super) async fn write_log(&mut self) -> Result<()> {
         let changes = std::mem::take(&mut self.log).changes;
+        match self.guard.is_on() {
+            true => self.write_guarded(&changes).await,
+            false => self.write_changes(&changes).await,
+        }
+    }
+
+    /// Writes changes: many as sets, few in their order.
+    pub(super) async fn write_changes(&mut self, changes: &[(u32, Change)]) -> Result<()> {
         if !self.folding.on || changes.len() < FOLD_MIN {
-            return self.write_in_order(&changes).await;
+            return self.write_in_order(changes).await;
         }
         self.write_run().await?;
-        let Ok(parts) = self.fold(&changes).await else {
+        let Ok(parts) = self.fold(changes).await else {
             // In order it shows what is wrong, and where.
-            return self.write_in_order(&changes).await;
+            return self.write_in_order(changes).await;
         };
         self.plain("SAVEPOINT scry_fold", "set a savepoint").await?;
         // What was sent before is not the sets' failure.
         self.drain().await?;
-        match self.write_parts(parts, &changes).await {
+        match self.write_parts(parts, changes).await {
             Ok(()) => self.plain("RELEASE SAVEPOINT scry_fold", "release a savepoint").await,
-            Err(error) => self.fall_back(error, &changes).await,
+            Err(error) => self.fall_back(error, changes).await,
         }
     }
 

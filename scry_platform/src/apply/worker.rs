@@ -16,6 +16,8 @@
 use super::halt::{self, Ahead, Halt, Reached, ReadAhead, Recent, Wanted};
 use super::hold::{HeldTable, Hold, Holds, drain};
 use super::order::{Order, Turn};
+use super::quarantine::Policy;
+use super::quarantine::tell::Teller;
 use super::relation_map::RelationMap;
 use super::writer::Writer;
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
@@ -51,12 +53,17 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         return Err(another_history());
     };
     let hold_news = shadow.watch_holds();
+    let marks_news = shadow.watch_marks();
     let holds = Holds::load(&session).await?;
+    let document = crate::origin::catalog(&*session).await?.unwrap_or_default();
     let mut worker = Worker {
         shadow,
         hello,
         sender,
         writer: Writer::new(session, RelationMap::default()).await?,
+        policy: Policy::of_document(&document),
+        teller: Teller::default(),
+        marks_news,
         order: Order::new(origin.applied_lsn),
         assembler: Assembler::new(),
         applied: origin.applied_lsn,
@@ -71,13 +78,15 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         halt: None,
         recent: Recent::default(),
     };
+    drop(document);
+    worker.obey().await?;
     let mut watch = shadow.watch();
     let result = tokio::select! {
         result = worker.run(reader) => result,
         _ = watch.wait_for(|origin| !is_copied(origin.as_ref(), hello)) => Err(another_history()),
     };
-    if result.is_err() {
-        worker.give_up().await;
+    if let Err(error) = &result {
+        worker.give_up(error).await;
     }
     result
 }
@@ -131,6 +140,11 @@ struct Worker<'a> {
     holds: Holds,
     /// Moves when a late copy has come further.
     hold_news: watch::Receiver<u64>,
+    /// What is done with refused changes, as the job's document says.
+    policy: Policy,
+    teller: Teller,
+    /// Moves when others have cleared marks of tables.
+    marks_news: watch::Receiver<u64>,
     /// The open source transaction.
     xid: u64,
     commit_lsn: Lsn,
@@ -175,6 +189,13 @@ impl Worker<'_> {
         let between = !self.order.in_transaction();
         let due = (self.reached > self.applied && between)
             .then(|| tokio::time::Instant::from(self.position_written + POSITION_PAUSE));
+        let telling = self.teller.due(self.writer.marks()).filter(|_| self.batch.since.is_none());
+        let told = async {
+            match telling {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         let paused = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -191,6 +212,15 @@ impl Worker<'_> {
                     self.take_halt(halt).await?;
                 }
                 Ok(None)
+            }
+            () = told => self.tell().await.map(|()| None),
+            changed = self.marks_news.changed() => {
+                changed.map_err(|_| Error::Stopping)?;
+                self.marks_news.mark_changed();
+                match self.order.in_transaction() {
+                    true => Ok(input.queue.recv().await),
+                    false => Ok(None),
+                }
             }
             changed = self.hold_news.changed() => {
                 changed.map_err(|_| Error::Stopping)?;
@@ -260,6 +290,8 @@ impl Worker<'_> {
                 (self.xid, self.commit_lsn) = (begin.xid, begin.commit_lsn);
                 self.recent.push(begin.xid);
                 if self.order.begin(begin)? == Turn::Apply {
+                    self.writer.transaction(self.xid, self.commit_lsn);
+                    self.batch.is_urgent |= self.commit_lsn <= self.shadow.commits_singly_to();
                     self.open_batch().await?;
                 }
                 Ok(())
@@ -352,6 +384,9 @@ impl Worker<'_> {
         let catalog: Catalog = serde_json::from_slice(document).map_err(bad)?;
         self.write_kept().await?;
         self.writer.flush().await?;
+        self.policy = Policy::of_document(document);
+        self.writer.set_policy(self.policy).await?;
+        self.writer.transaction(self.xid, self.commit_lsn);
         let before = super::lead::stored_catalog(self.writer.session())
             .await?
             .ok_or_else(|| Error::protocol("the schema changes, but there is no catalog"))?;
@@ -368,9 +403,21 @@ impl Worker<'_> {
         if !tables.is_empty() {
             tracing::info!(shadow = %self.shadow.database, tables = tables.len(), "tables put on hold");
         }
+        self.forget_marks(&catalog).await?;
         crate::origin::store_catalog(&**self.writer.session(), Some(document)).await?;
         // New labels of an enum can be used only after that.
         self.batch.is_urgent = true;
+        Ok(())
+    }
+
+    /// What was refused of tables that are no longer there is of no use.
+    async fn forget_marks(&mut self, after: &Catalog) -> Result<()> {
+        let is_there =
+            |relid: u32| after.objects.iter().any(|o| o.class == Class::Relation && o.oid == relid);
+        let gone: Vec<u32> = self.writer.marks().relids().filter(|relid| !is_there(*relid)).collect();
+        for relid in gone {
+            self.writer.clear_marks(relid).await?;
+        }
         Ok(())
     }
 
@@ -399,6 +446,11 @@ impl Worker<'_> {
         if self.order.in_transaction() || self.batch.since.is_some() {
             return Ok(());
         }
+        if self.marks_news.has_changed().unwrap_or(false) {
+            self.marks_news.mark_unchanged();
+            self.writer.reload_marks().await?;
+            self.tell().await?;
+        }
         if self.hold_news.has_changed().unwrap_or(false) {
             self.hold_news.mark_unchanged();
             self.holds.reload(self.writer.session()).await?;
@@ -426,6 +478,7 @@ impl Worker<'_> {
         }
         self.writer.roll_back().await;
         self.writer.take_conflict();
+        self.writer.reload_marks().await?;
         tracing::warn!(shadow = %self.shadow.database, relid = hold.relid, %error, "kept changes cannot be applied");
         drain::give_back(self.writer.session(), hold, &error.to_string()).await?;
         self.holds.reload(self.writer.session()).await
@@ -481,6 +534,7 @@ impl Worker<'_> {
         if moved {
             self.confirm().await?;
         }
+        self.tell().await?;
         if self.writer.is_heavy() {
             self.renew_session().await?;
         }
@@ -497,9 +551,11 @@ impl Worker<'_> {
     /// long as the session lives.
     async fn renew_session(&mut self) -> Result<()> {
         let fresh = self.shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+        let guard = std::mem::take(&mut self.writer.guard);
         let writer = Writer::new(fresh, RelationMap::default()).await?;
         let relations = std::mem::replace(&mut self.writer, writer).into_relations();
         self.writer.adopt(relations);
+        self.writer.guard = guard;
         let lock = format!("SELECT pg_catalog.pg_advisory_lock({WRITER_LOCK})");
         self.writer.lock(&lock).await
     }
@@ -553,9 +609,30 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Sets the writer up for the job's policy.
+    async fn obey(&mut self) -> Result<()> {
+        self.writer.set_policy(self.policy).await?;
+        self.writer.reload_marks().await?;
+        self.tell().await
+    }
+
+    /// Tells the worker of quarantined tables. Between shadow transactions.
+    async fn tell(&mut self) -> Result<()> {
+        let marks = self.writer.marks();
+        let (added, tables) = (marks.take_added(), marks.len());
+        let label = || self.shadow.database.clone();
+        ::metrics::counter!(metrics::CHANGES_QUARANTINED, "shadow" => label()).increment(added);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        ::metrics::gauge!(metrics::TABLES_QUARANTINED, "shadow" => label()).set(tables as f64);
+        self.teller.tell(marks, &self.hello.job, self.sender).await
+    }
+
     /// After an error: the open transaction ends at once, and a conflict is
     /// written down where the shadow's owner finds it.
-    async fn give_up(&mut self) {
+    async fn give_up(&mut self, error: &Error) {
+        if error.is_refusal() {
+            self.shadow.stopped_at(self.commit_lsn);
+        }
         self.writer.roll_back().await;
         let Some(conflict) = self.writer.take_conflict() else { return };
         let recorded = async {

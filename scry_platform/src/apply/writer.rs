@@ -19,6 +19,7 @@
 use super::conflict::ConflictNote;
 use super::fold::{Change, Old};
 use super::pipeline::{Miss, Note, Pipeline};
+use super::quarantine::guard::Guard;
 use super::relation_map::{Kind, Prepared, RelationMap, Target};
 use super::run::Run;
 use super::sets::{Folding, Log};
@@ -45,6 +46,7 @@ pub struct Writer {
     open: bool,
     heavy: bool,
     pub(super) conflict: Option<ConflictNote>,
+    pub(super) guard: Guard,
     advance: tokio_postgres::Statement,
     setval: tokio_postgres::Statement,
     kept: Option<tokio_postgres::Statement>,
@@ -66,6 +68,7 @@ impl Writer {
             open: false,
             heavy: false,
             conflict: None,
+            guard: Guard::default(),
             advance,
             setval,
             kept: None,
@@ -180,21 +183,31 @@ impl Writer {
 
     /// A row is new.
     pub async fn insert(&mut self, batch: &Bytes, relid: u32, new: &[u8]) -> Result<()> {
-        self.look_up(relid).await?;
-        check_whole(new, self.relations.target(relid)?.relation.columns.len())?;
+        if self.passes_over(relid) {
+            return Ok(());
+        }
+        if self.find(relid).await? {
+            check_whole(new, self.relations.target(relid)?.relation.columns.len())?;
+        }
         self.change(batch, relid, new.len(), |keep| Change::Insert(keep(new))).await
     }
 
     /// A row has changed.
     pub async fn update(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>, new: &[u8]) -> Result<()> {
-        self.look_up(relid).await?;
+        if self.passes_over(relid) {
+            return Ok(());
+        }
+        self.find(relid).await?;
         let size = new.len() + old_bytes(old).len();
         self.change(batch, relid, size, |keep| Change::Update(kept(old, keep), keep(new))).await
     }
 
     /// A row is gone.
     pub async fn delete(&mut self, batch: &Bytes, relid: u32, old: OldTuple<'_>) -> Result<()> {
-        self.look_up(relid).await?;
+        if self.passes_over(relid) {
+            return Ok(());
+        }
+        self.find(relid).await?;
         self.change(batch, relid, old_bytes(old).len(), |keep| Change::Delete(kept(old, keep))).await
     }
 
@@ -208,7 +221,11 @@ impl Writer {
     ) -> Result<()> {
         if size >= LARGE_ROW {
             self.write_log().await?;
-            return self.write(relid, &change(&|part| batch.slice_ref(part))).await;
+            let change = change(&|part| batch.slice_ref(part));
+            return match self.guard.is_on() {
+                true => self.write_guarded(&[(relid, change)]).await,
+                false => self.write(relid, &change).await,
+            };
         }
         // A slice keeps the whole batch alive: not a large one for a small row.
         let change = match batch.len() <= KEY_BATCH_MAX {
@@ -266,6 +283,13 @@ impl Writer {
     pub async fn truncate(&mut self, relids: &[u32]) -> Result<()> {
         self.write_log().await?;
         self.write_run().await?;
+        match self.guard.is_on() {
+            true => self.truncate_guarded(relids).await,
+            false => self.truncate_now(relids).await,
+        }
+    }
+
+    pub(super) async fn truncate_now(&mut self, relids: &[u32]) -> Result<()> {
         let mut all = Vec::with_capacity(relids.len());
         let mut emptied = Vec::with_capacity(relids.len());
         for relid in relids {
@@ -312,6 +336,7 @@ impl Writer {
     pub async fn commit(&mut self, generation: u64, from: Lsn, to: Lsn, rows: u64) -> Result<()> {
         self.write_log().await?;
         self.write_run().await?;
+        self.write_marks().await?;
         if to > from {
             let (session, advance) = (self.session.clone(), self.advance.clone());
             let rows = rows.cast_signed();
@@ -346,6 +371,16 @@ impl Writer {
         self.run = Run::default();
         while !self.pipeline.is_empty() {
             let _ = self.pipeline.drain().await;
+        }
+    }
+
+    /// Looks the table up. One that is not there is, where refused changes are
+    /// kept aside, a matter of its changes: then this is false.
+    async fn find(&mut self, relid: u32) -> Result<bool> {
+        match self.look_up(relid).await {
+            Ok(()) => Ok(true),
+            Err(error) if self.guard.is_on() && error.is_refusal() && !self.session.is_closed() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -433,6 +468,7 @@ impl Writer {
                         operation: note.operation,
                         schema: conflict.relation.schema.clone(),
                         relation: conflict.relation.name.clone(),
+                        wanted: note.rows.unwrap_or(1),
                         found,
                     };
                     self.conflict = Some(conflict);

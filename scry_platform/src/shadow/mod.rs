@@ -70,6 +70,8 @@ pub struct Shadow {
     pub news: News,
     origin: watch::Sender<Option<Origin>>,
     holds: watch::Sender<u64>,
+    marks: watch::Sender<u64>,
+    stopped_at: AtomicU64,
 }
 
 /// What happened to a shadow lately.
@@ -128,6 +130,8 @@ impl Shadow {
             news: News::default(),
             origin: watch::Sender::new(origin),
             holds: watch::Sender::new(0),
+            marks: watch::Sender::new(0),
+            stopped_at: AtomicU64::new(0),
         }
     }
 
@@ -149,6 +153,28 @@ impl Shadow {
     /// `scry_shadow.hold` has changed.
     pub fn holds_changed(&self) {
         self.holds.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// Follows `scry_shadow.quarantined` as others than the stream change it.
+    pub fn watch_marks(&self) -> watch::Receiver<u64> {
+        self.marks.subscribe()
+    }
+
+    /// Somebody has cleared marks in `scry_shadow.quarantined`.
+    pub fn marks_changed(&self) {
+        self.marks.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// The stream has met a change that the shadow refuses: in the transaction
+    /// that commits at `lsn`, or before it.
+    pub fn stopped_at(&self, lsn: scry_wire::Lsn) {
+        self.stopped_at.store(lsn.0, Ordering::Relaxed);
+    }
+
+    /// Up to where transactions should be committed one by one, so that all
+    /// before the refused change is there.
+    pub fn commits_singly_to(&self) -> scry_wire::Lsn {
+        scry_wire::Lsn(self.stopped_at.load(Ordering::Relaxed))
     }
 
     /// Reads the origin again through `client` and tells who watches.

@@ -8,7 +8,7 @@ use scry_wire::Lsn;
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopiedTable, CopyFinish, CopyFinished,
-    LateCopy, Message, Refuse, Relation, Welcome,
+    LateCopy, Message, Notice, Refuse, Relation, TableMark, TableMarks, Welcome,
 };
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +20,10 @@ pub struct Peer {
     down: RecvStream,
     buf: BytesMut,
     pub status: u16,
+    /// The notices so far.
+    pub notices: Vec<Notice>,
+    /// The marks told last.
+    pub marks: Option<Vec<TableMark>>,
 }
 
 impl Peer {
@@ -57,7 +61,8 @@ impl Peer {
         let (answer, up) = request.send_request(head.body(()).unwrap(), false).ok()?;
         let answer = answer.await.ok()?;
         let status = answer.status().as_u16();
-        Some(Peer { _request: request, up, down: answer.into_body(), buf: BytesMut::new(), status })
+        let (down, buf) = (answer.into_body(), BytesMut::new());
+        Some(Peer { _request: request, up, down, buf, status, notices: Vec::new(), marks: None })
     }
 
     /// Sends bytes as they are; false when the platform no longer reads.
@@ -91,7 +96,8 @@ impl Peer {
         let _ = self.up.send_data(Bytes::new(), true);
     }
 
-    /// The next frame; `None` at the end of the answer. Notices are passed over.
+    /// The next frame; `None` at the end of the answer. Notices and marks are put
+    /// aside.
     pub async fn next(&mut self) -> Option<Frame> {
         let read = self.try_next();
         tokio::time::timeout(Duration::from_secs(60), read).await.expect("an answer within a minute")
@@ -101,10 +107,13 @@ impl Peer {
     pub async fn try_next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = Frame::take(&mut self.buf).unwrap() {
-                if frame.tag() == Tag::Notice || frame.tag() == Tag::CopyProgress {
-                    continue;
+                match frame.tag() {
+                    Tag::Notice => self.notices.push(Notice::from_frame(&frame).unwrap()),
+                    Tag::TableMarks => self.marks = Some(TableMarks::from_frame(&frame).unwrap().tables),
+                    Tag::CopyProgress => {}
+                    _ => return Some(frame),
                 }
-                return Some(frame);
+                continue;
             }
             let data = self.down.data().await?.ok()?;
             let _ = self.down.flow_control().release_capacity(data.len());
@@ -196,6 +205,19 @@ impl Peer {
     pub async fn finish(&mut self, tables: &[(u32, u32, u64)]) -> CopyFinished {
         self.send_finish(tables).await;
         self.expect().await
+    }
+
+    /// Reads on until the marks are these: table and number of changes.
+    pub async fn marked(&mut self, wanted: &[(u32, u64)]) -> Vec<TableMark> {
+        let start = std::time::Instant::now();
+        loop {
+            let marks = self.marks.clone().unwrap_or_default();
+            if self.marks.is_some() && marks.iter().map(|m| (m.relid, m.changes)).eq(wanted.iter().copied()) {
+                return marks;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "wanted {wanted:?}, told {marks:?}");
+            let _ = tokio::time::timeout(Duration::from_millis(200), self.try_next()).await;
+        }
     }
 
     /// Reads confirmations until this position is flushed.

@@ -43,6 +43,11 @@ CREATE TABLE scry_backfill.job_table (
     -- How often it has been put on hold.
     holds pg_catalog.int8 NOT NULL DEFAULT 0,
     rows pg_catalog.int8 NOT NULL DEFAULT 0,
+    -- Changes that the shadow refused (option on_error), as the platform tells:
+    -- how many, whether later ones are counted only, and why the last one was.
+    quarantined pg_catalog.int8 NOT NULL DEFAULT 0,
+    diverged pg_catalog.bool NOT NULL DEFAULT false,
+    quarantine_cause pg_catalog.text,
     PRIMARY KEY (job, relid)
 );
 

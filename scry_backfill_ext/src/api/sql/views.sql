@@ -7,14 +7,15 @@ SELECT
     pg_catalog.current_database() AS database,
     s.state,
     -- A sender that does not run is the cause of what the worker says.
-    COALESCE(s.sender_trouble, NULLIF(l.message, ''), b.why, '') AS why,
-    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN l.message ELSE NULLIF(l.detail, '') END, b.detail, '') AS detail,
-    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN x.hint ELSE NULLIF(l.hint, '') END, b.hint, '') AS hint,
+    COALESCE(s.sender_trouble, NULLIF(l.message, ''), b.why, q.why, '') AS why,
+    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN l.message ELSE NULLIF(l.detail, '') END, b.detail, q.detail, '') AS detail,
+    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN x.hint ELSE NULLIF(l.hint, '') END, b.hint, q.hint, '') AS hint,
     j.mode,
     j.mode_reason,
     l.shadow,
     t.tables,
     t.copied AS tables_copied,
+    t.quarantined AS tables_quarantined,
     CASE WHEN s.streams THEN pg_catalog.pg_wal_lsn_diff(w.lsn, l.applied_lsn::pg_catalog.pg_lsn)::pg_catalog.int8 END AS lag_bytes,
     CASE
         WHEN NOT s.streams THEN NULL
@@ -69,7 +70,8 @@ CROSS JOIN LATERAL (
 ) AS s
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS tables,
-        pg_catalog.count(*) FILTER (WHERE jt.state OPERATOR(pg_catalog.=) 'copied') AS copied
+        pg_catalog.count(*) FILTER (WHERE jt.state OPERATOR(pg_catalog.=) 'copied') AS copied,
+        pg_catalog.count(*) FILTER (WHERE jt.quarantined OPERATOR(pg_catalog.>) 0) AS quarantined
     FROM scry_backfill.job_table AS jt
     WHERE jt.job OPERATOR(pg_catalog.=) j.name AND jt.state OPERATOR(pg_catalog.<>) 'excluded'
 ) AS t
@@ -99,7 +101,21 @@ LEFT JOIN LATERAL (
     ) AS o
     ORDER BY o.since
     LIMIT 1
-) AS b ON l.state OPERATOR(pg_catalog.=) 'creating_slot';
+) AS b ON l.state OPERATOR(pg_catalog.=) 'creating_slot'
+LEFT JOIN LATERAL (
+    -- What the platform keeps aside is not forgotten with the message that told it.
+    SELECT
+        pg_catalog.format('table %I.%I is quarantined: %s', jt.schema_name, jt.table_name, jt.quarantine_cause) AS why,
+        CASE WHEN t.quarantined OPERATOR(pg_catalog.>) 1 THEN
+            pg_catalog.format('%s tables are quarantined: see scry_backfill.tables.', t.quarantined)
+        END AS detail,
+        pg_catalog.format('Mend the cause on the shadow, then: SELECT scry_backfill.resync(%L, %L);',
+            pg_catalog.format('%I.%I', jt.schema_name, jt.table_name), j.name) AS hint
+    FROM scry_backfill.job_table AS jt
+    WHERE jt.job OPERATOR(pg_catalog.=) j.name AND jt.quarantined OPERATOR(pg_catalog.>) 0
+    ORDER BY jt.diverged DESC, jt.quarantined DESC, jt.relid
+    LIMIT 1
+) AS q ON s.state OPERATOR(pg_catalog.=) 'streaming';
 
 -- One row a table that is or was copied in this round; the largest tables
 -- have the most chunks. seconds_left goes by the table's own rate so far.
@@ -154,13 +170,17 @@ SELECT
         WHEN c.oid IS NULL THEN 'dropped'
         WHEN j.desired OPERATOR(pg_catalog.=) 'stop' THEN 'stopped'
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND j.mode OPERATOR(pg_catalog.=) 'snapshot' THEN 'copied'
+        WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND jt.diverged THEN 'diverged'
+        WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND jt.quarantined OPERATOR(pg_catalog.>) 0 THEN 'quarantined'
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'following'
         WHEN jt.state OPERATOR(pg_catalog.=) 'excluded' THEN 'excluded'
         ELSE 'copying'
     END AS state,
     CASE c.relreplident WHEN 'd' THEN 'primary key' WHEN 'i' THEN 'index' WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' END
         AS replica_identity,
-    jt.rows AS rows_copied
+    jt.rows AS rows_copied,
+    jt.quarantined,
+    jt.quarantine_cause AS cause
 FROM scry_backfill.job_table AS jt
 JOIN scry_backfill.job AS j ON j.name OPERATOR(pg_catalog.=) jt.job
 LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) jt.relid

@@ -38,6 +38,9 @@ pub async fn drain(
 ) -> Result<u64> {
     let current = writer.relation(hold.relid).cloned();
     writer.begin().await?;
+    // What was refused before the copy is in it.
+    writer.drain().await?;
+    writer.clear_marks(hold.relid).await?;
     let applied = apply(writer, hold).await;
     // Also after an error: the stream goes on with its own description.
     if let Some(current) = current {
@@ -82,6 +85,7 @@ async fn apply(writer: &mut Writer, hold: &Hold) -> Result<u64> {
             if seen.saw(piece.xid) {
                 continue;
             }
+            writer.transaction(piece.xid, hold.until);
             half.extend_from_slice(&piece.changes);
             if !piece.more {
                 rows += replay(writer, &Bytes::from(std::mem::take(&mut half))).await?;

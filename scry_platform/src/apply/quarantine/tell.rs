@@ -1,0 +1,113 @@
+//! What the worker is told of quarantined tables: the whole list whenever it
+//! has changed, and a line for each table that is new in it or has diverged.
+//! At most once a second, however many changes are refused.
+
+use super::{Mark, Marks};
+use crate::Result;
+use crate::accept::link::FrameSender;
+use scry_wire::message::{Level, Notice};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// What has been told on one connection.
+#[derive(Debug, Default)]
+pub struct Teller {
+    version: Option<u64>,
+    at: Option<Instant>,
+    /// Marked tables, and whether they had diverged.
+    tables: HashMap<u32, bool>,
+}
+
+impl Teller {
+    /// When there is something to tell, if there is.
+    #[must_use]
+    pub fn due(&self, marks: &Marks) -> Option<Instant> {
+        (self.version != Some(marks.version)).then(|| self.at.map_or_else(Instant::now, |at| at + PAUSE))
+    }
+
+    /// Tells what is new, if it is time. Only what is committed may be told.
+    pub async fn tell(&mut self, marks: &Marks, job: &str, sender: &FrameSender) -> Result<()> {
+        if self.due(marks).is_none_or(|due| due > Instant::now()) {
+            return Ok(());
+        }
+        (self.version, self.at) = (Some(marks.version), Some(Instant::now()));
+        sender.send(&marks.message()).await?;
+        for notice in self.news(marks, job) {
+            tracing::warn!(notice = notice.message, "quarantine");
+            sender.send(&notice).await?;
+        }
+        Ok(())
+    }
+
+    fn news(&mut self, marks: &Marks, job: &str) -> Vec<Notice> {
+        let sorted = marks.sorted();
+        let is_news = |mark: &&&Mark| self.tables.get(&mark.relid) != Some(&mark.diverged);
+        let mut notices: Vec<Notice> =
+            sorted.iter().filter(is_news).take(NOTICES_MAX).map(|mark| notice(mark, job)).collect();
+        if sorted.is_empty() && !self.tables.is_empty() {
+            // Clears what stands in the job's status.
+            notices.push(Notice { level: Level::Info, message: String::new(), hint: String::new() });
+        }
+        self.tables = sorted.iter().map(|mark| (mark.relid, mark.diverged)).collect();
+        notices
+    }
+}
+
+fn notice(mark: &Mark, job: &str) -> Notice {
+    let name = crate::apply::schema::quote::qualified(&mark.schema, &mark.relation);
+    let cause = &mark.cause;
+    let message = match mark.diverged {
+        false => format!("table {name} is quarantined: {cause}"),
+        true => format!("table {name} has diverged, too many changes of it were refused: {cause}"),
+    };
+    let call = [&name, job].map(crate::apply::schema::quote::literal).join(", ");
+    Notice {
+        level: Level::Warning,
+        message: message.replace(char::is_control, "?"),
+        hint: format!(
+            "The changes stand in scry_shadow.quarantine on the shadow. Mend the cause there, then: \
+             SELECT scry_backfill.resync({call});"
+        ),
+    }
+}
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// Lines that are told at a time.
+const NOTICES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scry_wire::Lsn;
+    use scry_wire::message::{Format, Relation, ReplicaIdentity};
+
+    fn relation(relid: u32) -> Relation {
+        Relation {
+            relid,
+            format: Format::Binary,
+            replica_identity: ReplicaIdentity::Default,
+            schema: "s".into(),
+            name: "it's".into(),
+            columns: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tells_each_table_once() {
+        let (mut teller, mut marks) = (Teller::default(), Marks::default());
+        assert!(teller.news(&marks, "j").is_empty());
+        marks.refused(&relation(7), Lsn(1), 1, "could not\n…".into());
+        let told = teller.news(&marks, "j");
+        assert_eq!(told[0].message, "table \"s\".\"it's\" is quarantined: could not?…");
+        assert!(told[0].hint.ends_with("SELECT scry_backfill.resync('\"s\".\"it''s\"', 'j');"), "{told:?}");
+        marks.refused(&relation(7), Lsn(2), 1, "another cause".into());
+        assert!(teller.news(&marks, "j").is_empty());
+        marks.refused(&relation(8), Lsn(2), u64::MAX, "large".into());
+        marks.refused(&relation(8), Lsn(2), 1, "no room".into());
+        let told = teller.news(&marks, "j");
+        assert!(told.len() == 1 && told[0].message.contains("has diverged"), "{told:?}");
+        marks.tables.clear();
+        assert_eq!(teller.news(&marks, "j")[0].message, "");
+        assert!(teller.news(&marks, "j").is_empty());
+    }
+}
