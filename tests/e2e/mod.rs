@@ -12,6 +12,7 @@ mod memory;
 mod pgbench;
 mod pressure;
 mod programs;
+mod quarantine;
 mod rates;
 mod refusals;
 mod security;

@@ -111,7 +111,7 @@ pub fn compare(hello: &Hello, job: JobRef, relids: &[u32], repair: bool) -> Resu
     let mut link = Link::open(hello)?;
     let mut outcomes: Vec<Outcome> = relids.iter().map(|relid| Outcome::new(*relid)).collect();
     let mut round = 0;
-    while look(&mut link, job, &mut outcomes)? && repair && round < REPAIRS_MAX {
+    while look(&mut link, job, &mut outcomes, repair)? && repair && round < REPAIRS_MAX {
         round += 1;
         if !mend(&mut link, job, &mut outcomes)? {
             break;
@@ -122,7 +122,7 @@ pub fn compare(hello: &Hello, job: JobRef, relids: &[u32], repair: bool) -> Resu
 
 /// Looks at the tables that have no verdict yet, until they have. Returns
 /// whether any differs in rows that are known.
-fn look(link: &mut Link, job: JobRef, outcomes: &mut [Outcome]) -> Result<bool, Refusal> {
+fn look(link: &mut Link, job: JobRef, outcomes: &mut [Outcome], repair: bool) -> Result<bool, Refusal> {
     for attempt in 1..=ATTEMPTS_MAX {
         let mut open: Vec<&mut Outcome> = outcomes.iter_mut().filter(|o| !o.is_judged()).collect();
         if open.is_empty() {
@@ -134,6 +134,9 @@ fn look(link: &mut Link, job: JobRef, outcomes: &mut [Outcome]) -> Result<bool, 
             changing.take(LOCKED_MAX).filter_map(|o| HashScan::open(o.relid)).collect();
         let place = Place::find(link, job, false)?;
         hash_all(link, &mut open)?;
+        if repair {
+            settle(link, &open)?;
+        }
         drop(locks);
         // What differs twice differs; what was mended is looked at again anyway.
         for outcome in open.into_iter().filter(|o| o.verdict == Verdict::Differs) {
@@ -209,6 +212,15 @@ fn hash_all(link: &mut Link, open: &mut [&mut Outcome]) -> Result<(), Refusal> {
             None => outcome.verdict = Verdict::Dropped,
         }
         outcome.seconds += started.elapsed().as_secs_f64();
+    }
+    Ok(())
+}
+
+/// What was refused of tables that are equal is no difference any more: their
+/// quarantine ends.
+fn settle(link: &mut Link, looked_at: &[&mut Outcome]) -> Result<(), Refusal> {
+    for outcome in looked_at.iter().filter(|o| matches!(o.verdict, Verdict::Equal | Verdict::Repaired)) {
+        link.ask(&Ask::Settled { relid: outcome.relid })?;
     }
     Ok(())
 }

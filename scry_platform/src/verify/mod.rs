@@ -22,7 +22,7 @@ mod rows;
 
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::apply::halt::{Asked, Reached, Wanted};
-use crate::apply::relation_map;
+use crate::apply::{quarantine, relation_map};
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
 use diff::Differing;
@@ -95,6 +95,7 @@ impl Conversation<'_> {
                 Ask::Table(relation) => self.table(&relation).await?,
                 Ask::Rows { relation, buckets } => self.rows(&relation, &buckets).await?,
                 Ask::Mend { hashed, relation } => self.mend(&hashed, &relation).await?,
+                Ask::Settled { relid } => self.settled(relid).await?,
                 Ask::Release => self.release().await?,
                 Ask::End => return Err(unexpected(&frame, "a question")),
             }
@@ -202,6 +203,16 @@ impl Conversation<'_> {
         let table = mend::Table { hashed, relation, keys: &keys };
         let mended = mend::mend(self.shadow, *applied, &table, &mut self.reader).await?;
         self.tell(relation, mended).await
+    }
+
+    /// What was refused of the table up to this place is no difference any more.
+    async fn settled(&mut self, relid: u32) -> Result<()> {
+        let at = self.need_place()?.applied;
+        let session = self.shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
+        quarantine::clear(&*session, &[relid], Some(at)).await?;
+        session.close().await;
+        self.shadow.marks_changed();
+        Ok(())
     }
 
     fn need_place(&self) -> Result<&Place> {

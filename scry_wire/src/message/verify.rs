@@ -6,6 +6,7 @@
 //! Table ─► Sums | Failed           the shadow's buckets of a table
 //! Rows, D…, End ─► Keys… Diff      which rows are not the same
 //! Mend, D…, End ─► Mended          the source's rows in place of the shadow's
+//! Settled                          the table was found equal: its quarantine ends
 //! Release                          the shadow's transaction ends; a held stream goes on
 //! ```
 //!
@@ -51,6 +52,12 @@ pub enum Ask {
         hashed: Relation,
         /// The table, as its rows are written.
         relation: Relation,
+    },
+    /// A table was found equal at this place, and its mark of refused changes
+    /// ([`super::TableMarks`]) is to go: those up to here are no difference.
+    Settled {
+        /// The table.
+        relid: u32,
     },
     /// All rows have been sent.
     End,
@@ -159,6 +166,10 @@ impl Message for Ask {
                 hashed.write(w);
                 relation.write(w);
             }
+            Ask::Settled { relid } => {
+                w.u8(b'q');
+                w.u32(*relid);
+            }
             Ask::End => w.u8(b'e'),
             Ask::Release => w.u8(b'x'),
         }
@@ -180,6 +191,7 @@ impl Message for Ask {
                 Ask::Rows { relation, buckets }
             }
             b'm' => Ask::Mend { hashed: Relation::read(r)?, relation: Relation::read(r)? },
+            b'q' => Ask::Settled { relid: r.u32("relid")? },
             b'e' => Ask::End,
             b'x' => Ask::Release,
             got => return Err(Error::Undefined { what: "question kind", got: got.into() }),
@@ -318,6 +330,7 @@ mod tests {
             Ask::Table(relation()),
             Ask::Rows { relation: relation(), buckets: vec![0, 1023] },
             Ask::Mend { hashed: relation(), relation: relation() },
+            Ask::Settled { relid: 7 },
             Ask::End,
             Ask::Release,
         ];

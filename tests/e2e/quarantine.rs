@@ -1,0 +1,123 @@
+//! Changes that the shadow refuses, with both policies, under load: told within
+//! seconds, and over when the cause is (delivery contract, rule 19).
+
+use super::{PATIENT, mixed_load, mixed_pair, worker_pid};
+use anyhow::{Result, ensure};
+use scry_testkit::pair::rows;
+use scry_testkit::{Lab, Pair, PairOptions, scenario, wait};
+use std::time::{Duration, Instant};
+
+/// What must stand in a view stands there within this.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// A pair with the mixed tables and one more, whose shadow refuses a row.
+fn fussy_pair(lab: &Lab, options: &str) -> Result<Pair> {
+    let pair = mixed_pair(lab, &PairOptions::default())?;
+    pair.sql("CREATE TABLE fussy (id int PRIMARY KEY, v text)")?;
+    pair.start_job_with("*", options)?;
+    pair.wait_for_shadow(PATIENT)?;
+    on_shadow(&pair, "ALTER TABLE public.fussy ADD CONSTRAINT no_13 CHECK (id <> 13)")?;
+    Ok(pair)
+}
+
+fn on_shadow(pair: &Pair, sql: &str) -> Result<()> {
+    Ok(pair.shadow_client()?.batch_execute(sql)?)
+}
+
+/// Identifiers of `fussy` on the shadow.
+fn fussy(pair: &Pair) -> Result<String> {
+    let sql = "SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM public.fussy";
+    Ok(pair.shadow_client()?.query_one(sql, &[])?.get(0))
+}
+
+/// Waits until the table is in this state and returns its line of the view.
+fn wait_table(pair: &Pair, state: &str) -> Result<std::collections::BTreeMap<String, String>> {
+    let sql = "SELECT * FROM scry_backfill.tables WHERE table_name = 'fussy'";
+    wait::until(&format!("state {state}"), TOLD, || {
+        let lines = rows(&mut pair.source_client()?, sql)?;
+        Ok(lines.into_iter().find(|line| line["state"] == state))
+    })
+}
+
+#[test]
+fn a_quarantined_table_holds_nobody_up() {
+    scenario("quarantine", |lab| {
+        let pair = fussy_pair(lab, "options => '{\"on_error\": \"quarantine\"}'")?;
+        let load = mixed_load(lab, &pair, false)?;
+        pair.sql("INSERT INTO fussy SELECT n, 'x' FROM generate_series(12, 14) AS n")?;
+        let line = wait_table(&pair, "quarantined")?;
+        ensure!(line["quarantined"] == "1" && line["cause"].contains("no_13"), "{line:?}");
+        let status = pair.wait_status("status to name it", TOLD, |row| row["why"].contains("fussy"))?;
+        ensure!(status["tables_quarantined"] == "1" && status["state"] == "streaming", "{status:?}");
+        ensure!(status["why"].contains("no_13") && status["hint"].contains("resync"), "{status:?}");
+        let events = "SELECT count(*) FROM scry_backfill.events WHERE level = 'warning' AND message LIKE '%fussy%no_13%'";
+        ensure!(pair.sql(events)? == "1", "an event names it once");
+        pair.wait_for_shadow(PATIENT)?;
+        ensure!(fussy(&pair)? == "12 14", "all else is applied: {}", fussy(&pair)?);
+
+        // It is not forgotten with the process that was told.
+        pair.sql(&format!("SELECT pg_terminate_backend({})", worker_pid(&pair, "stream")?))?;
+        pair.sql("UPDATE fussy SET v = 'y'")?;
+        pair.wait_for_shadow(PATIENT)?;
+        wait::until("the second change to be counted", TOLD, || {
+            Ok((wait_table(&pair, "quarantined")?["quarantined"] == "2").then_some(()))
+        })?;
+        pair.wait_status("status to name it still", TOLD, |row| row["why"].contains("fussy"))?;
+
+        on_shadow(&pair, "ALTER TABLE public.fussy DROP CONSTRAINT no_13")?;
+        let verdict = "SELECT verdict FROM scry_backfill.verify('fussy', repair => true)";
+        ensure!(pair.sql(verdict)? == "repaired", "one row is mended");
+        wait_table(&pair, "following")?;
+        pair.wait_status("status to be clean", TOLD, |row| {
+            row["why"].is_empty() && row["tables_quarantined"] == "0"
+        })?;
+        load.stop()?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}
+
+#[test]
+fn a_stopped_stream_says_why_and_goes_on_when_told() {
+    scenario("refused_stop", |lab| {
+        let pair = fussy_pair(lab, "")?;
+        let load = mixed_load(lab, &pair, false)?;
+        pair.sql("INSERT INTO fussy SELECT n, 'x' FROM generate_series(12, 14) AS n")?;
+        let named = |row: &std::collections::BTreeMap<String, String>| {
+            row["why"].contains("\"fussy\"") && row["why"].contains("no_13")
+        };
+        let status = pair.wait_status("status to name table and cause", TOLD, named)?;
+        ensure!(status["why"].contains("INSERT") && status["hint"].contains("resume"), "{status:?}");
+        pair.sql("INSERT INTO fussy VALUES (20, 'later')")?;
+        // Tried again with growing pauses, and nothing later is applied.
+        let often = |row: &std::collections::BTreeMap<String, String>| {
+            row["failures"].parse::<u32>().is_ok_and(|n| n >= 4)
+        };
+        let since = Instant::now();
+        pair.wait_status("the fourth failure", PATIENT, often)?;
+        ensure!(since.elapsed() > Duration::from_secs(4), "it hammers: {:?}", since.elapsed());
+        ensure!(fussy(&pair)?.is_empty(), "nothing of that transaction or after it: {}", fussy(&pair)?);
+        on_shadow(&pair, "ALTER TABLE public.fussy DROP CONSTRAINT no_13")?;
+        pair.sql("SELECT scry_backfill.resume()")?;
+        pair.wait_status("the stream", Duration::from_secs(6), |row| row["state"] == "streaming")?;
+        load.stop()?;
+        pair.assert_equal()?;
+        ensure!(fussy(&pair)? == "12 13 14 20");
+        pair.assert_source_unharmed()
+    });
+}
+
+#[test]
+fn a_stopped_job_goes_on_with_another_policy() {
+    scenario("refused_policy", |lab| {
+        let pair = fussy_pair(lab, "")?;
+        pair.sql("INSERT INTO fussy SELECT n, 'x' FROM generate_series(12, 14) AS n")?;
+        pair.wait_status("the stop", TOLD, |row| row["why"].contains("no_13"))?;
+        pair.sql("SELECT scry_backfill.stop('default', drop_slot => false)")?;
+        let mode = "SELECT mode FROM scry_backfill.start('*', options => '{\"on_error\": \"quarantine\"}')";
+        ensure!(pair.sql(mode)? == "cdc", "it goes on without a copy");
+        pair.wait_for_shadow(PATIENT)?;
+        ensure!(fussy(&pair)? == "12 14");
+        wait_table(&pair, "quarantined").map(drop)
+    });
+}
