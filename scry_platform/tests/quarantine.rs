@@ -1,4 +1,4 @@
-//! Delivery contract, rule 19: what the shadow refuses, with both policies,
+//! Delivery contract, rule 23: what the shadow refuses, with both policies,
 //! against a real platform.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

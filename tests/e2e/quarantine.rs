@@ -1,5 +1,5 @@
 //! Changes that the shadow refuses, with both policies, under load: told within
-//! seconds, and over when the cause is (delivery contract, rule 19).
+//! seconds, and over when the cause is (delivery contract, rule 23).
 
 use super::{PATIENT, mixed_load, mixed_pair, worker_pid};
 use anyhow::{Result, ensure};

@@ -1,5 +1,5 @@
 //! Changes that the shadow refuses, of a job that goes on all the same
-//! (delivery contract, rule 19).
+//! (delivery contract, rule 23).
 //!
 //! ```text
 //!          refused                       too many
