@@ -235,3 +235,64 @@ fn refuses_what_it_cannot_do() {
         pair.assert_source_unharmed()
     });
 }
+
+#[test]
+fn a_table_joins_under_load_and_leaves_again() {
+    scenario("late_add_drop", |lab| {
+        let pair = pair_with_bulk(lab)?;
+        pair.start_job("account,entry,document")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let mixed = mixed_load(lab, &pair, false)?;
+        let bulk = bulk_load(lab, &pair)?;
+        // A transaction that writes before the moment and ends behind it.
+        let mut long = pair.source_client()?;
+        long.batch_execute("BEGIN; UPDATE bulk SET t = 'long' WHERE id % 1000 = 7")?;
+        pair.sql("SELECT scry_backfill.add_table('bulk'); SELECT scry_backfill.add_table('measure')")?;
+        std::thread::sleep(Duration::from_secs(1));
+        long.batch_execute("DELETE FROM bulk WHERE id % 1000 = 8; COMMIT")?;
+        mixed.wait_commits(100, SOON)?;
+        pair.wait_for_shadow(PATIENT)?;
+        let followed =
+            ["account", "entry", "document", "bulk", "measure_old", "measure_new"].map(TableName::new);
+        ensure!(state_of(&pair, "bulk")? == ("following".to_owned(), "copied".to_owned()));
+        mixed.stop()?;
+        bulk.stop()?;
+        pair.assert_equal_tables(&followed)?;
+
+        pair.sql("SELECT scry_backfill.drop_table('bulk'); INSERT INTO bulk VALUES (-5, 'not followed')")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let there = "SELECT to_regclass('public.bulk') IS NOT NULL";
+        let there: bool = pair.shadow_client()?.query_one(there, &[])?.get(0);
+        ensure!(!there, "a table that left the job is still on the shadow");
+        ensure!(state_of(&pair, "bulk")?.0 == "excluded");
+        // It comes back, with what it has become.
+        pair.sql("ALTER TABLE bulk ADD more text DEFAULT 'more'; SELECT scry_backfill.add_table('bulk')")?;
+        pair.assert_equal_tables(&followed)?;
+        pair.assert_source_unharmed()
+    });
+}
+
+/// A job's globs mean the table; what was taken out stays out over a restart.
+#[test]
+fn a_table_taken_out_of_a_glob_stays_out() {
+    scenario("late_excluded", |lab| {
+        let mut pair = pair_with_bulk(lab)?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let refused = error_of(&pair, "SELECT scry_backfill.drop_table('bulk')")?;
+        require_words(&refused, &["brings the whole database", "exclude"])?;
+        pair.sql("SELECT scry_backfill.stop()")?;
+        pair.start_job("public.*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.sql("SELECT scry_backfill.drop_table('bulk'); UPDATE bulk SET n = 1")?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.source.restart(Shutdown::Fast)?;
+        pair.sql(
+            "UPDATE bulk SET n = 2; CREATE TABLE later(id int PRIMARY KEY); INSERT INTO later VALUES (1)",
+        )?;
+        pair.wait_for_shadow(PATIENT)?;
+        let compared = pair.compare(&[TableName::new("bulk")])?;
+        ensure!(compared.0[0].shadow.is_none(), "a table that was taken out has come back");
+        pair.assert_equal_tables(&["account", "later", "whole_row"].map(TableName::new))
+    });
+}

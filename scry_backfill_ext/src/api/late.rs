@@ -55,6 +55,8 @@ struct Following {
     job: Job,
     generation: u64,
     options: JobOptions,
+    /// Its catalog document holds every table, whatever is copied.
+    whole_database: bool,
     /// Its tables: not those that it was told to leave alone.
     tables: BTreeSet<u32>,
 }
@@ -117,6 +119,12 @@ fn chosen(
             }
         });
     }
+    if change == Change::Drop && following.whole_database {
+        let refusal = Refusal::not_ready(format!("job \"{job}\" brings the whole database"));
+        return Err(refusal.hint(
+            "Start it anew without the table: start(..., options => '{\"exclude\": [\"schema.table\"]}').",
+        ));
+    }
     if change == Change::Drop && relids.len() == following.tables.len() {
         let refusal = Refusal::not_ready(format!("job \"{job}\" would be left without tables"));
         return Err(refusal.hint(format!("End it with {}.", job::call("stop", job))));
@@ -127,7 +135,7 @@ fn chosen(
 impl Following {
     fn get(name: &str) -> Result<Following, Refusal> {
         const SQL: &str = "
-            SELECT j.generation, j.options,
+            SELECT j.generation, j.options, j.whole_database,
                 coalesce(array_agg(t.relid) FILTER (WHERE t.state <> 'excluded'), '{}')
             FROM scry_backfill.job AS j
             LEFT JOIN scry_backfill.job_table AS t ON t.job = j.name
@@ -139,14 +147,22 @@ impl Following {
             _ if job.mode == "snapshot" => return Err(is_finished(name)),
             _ => {}
         }
-        let (generation, options, tables) = read::rows(SQL, &[DatumWithOid::from(name)], |rows| {
-            let row = rows.first();
-            let options = row.get::<JsonB>(2)?.map_or(serde_json::Value::Null, |json| json.0);
-            let tables = row.get::<Vec<Oid>>(3)?.unwrap_or_default();
-            Ok((row.get::<i64>(1)?.unwrap_or_default() as u64, options, tables))
-        })?;
+        let (generation, options, whole_database, tables) =
+            read::rows(SQL, &[DatumWithOid::from(name)], |rows| {
+                let row = rows.first();
+                let options = row.get::<JsonB>(2)?.map_or(serde_json::Value::Null, |json| json.0);
+                let whole_database = row.get::<bool>(3)?.unwrap_or_default();
+                let tables = row.get::<Vec<Oid>>(4)?.unwrap_or_default();
+                Ok((row.get::<i64>(1)?.unwrap_or_default() as u64, options, whole_database, tables))
+            })?;
         let options = JobOptions::from_json(&options)?;
-        Ok(Following { job, generation, options, tables: tables.into_iter().map(Oid::to_u32).collect() })
+        Ok(Following {
+            job,
+            generation,
+            options,
+            whole_database,
+            tables: tables.into_iter().map(Oid::to_u32).collect(),
+        })
     }
 }
 
