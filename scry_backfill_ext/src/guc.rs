@@ -6,9 +6,6 @@
 //! setting where they use it. None can be set in a session: they say where
 //! production's rows go and how fast.
 //!
-//! `adaptive` and the four of the WAL guard are defined so that
-//! their names stand; nothing reads them yet, and their descriptions say so.
-//!
 //! Not here: the token itself. A setting is shown by `pg_settings` and stands
 //! in backups; the file that holds the token is named instead.
 
@@ -41,6 +38,9 @@ static SOCKET_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 static SNAPSHOT_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static MAX_ROWS_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BYTES_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(0);
+// Held back changes are WAL kept: no limit unless the owner wants one.
+static MAX_STREAM_ROWS_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_STREAM_BYTES_PER_SECOND: GucSetting<i32> = GucSetting::<i32>::new(0);
 // Room for a late timer and a short burst of writes, no more.
 static BURST_MULTIPLIER: GucSetting<f64> = GucSetting::<f64>::new(1.5);
 // A frame's bytes are bounded anyway; this bounds the work one frame stands for.
@@ -132,26 +132,43 @@ fn define_rates() {
         GucContext::Sighup,
         GucFlags::default(),
     );
-    GucRegistry::define_int_guc(
-        c"scry_backfill.max_rows_per_second",
-        c"Most rows sent in a second.",
-        c"0 for no limit.",
-        &MAX_ROWS_PER_SECOND,
-        0,
-        i32::MAX,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
-        c"scry_backfill.max_bytes_per_second",
-        c"Most bytes sent in a second.",
-        c"0 for no limit.",
-        &MAX_BYTES_PER_SECOND,
-        0,
-        i32::MAX,
-        GucContext::Sighup,
-        GucFlags::UNIT_BYTE,
-    );
+    for (name, short, setting, flags) in [
+        (
+            c"scry_backfill.max_rows_per_second",
+            c"Most rows copied in a second, by all jobs together.",
+            &MAX_ROWS_PER_SECOND,
+            GucFlags::default(),
+        ),
+        (
+            c"scry_backfill.max_bytes_per_second",
+            c"Most bytes copied in a second, by all jobs together.",
+            &MAX_BYTES_PER_SECOND,
+            GucFlags::UNIT_BYTE,
+        ),
+        (
+            c"scry_backfill.max_stream_rows_per_second",
+            c"Most row changes streamed in a second, by all jobs together.",
+            &MAX_STREAM_ROWS_PER_SECOND,
+            GucFlags::default(),
+        ),
+        (
+            c"scry_backfill.max_stream_bytes_per_second",
+            c"Most bytes streamed in a second, by all jobs together.",
+            &MAX_STREAM_BYTES_PER_SECOND,
+            GucFlags::UNIT_BYTE,
+        ),
+    ] {
+        GucRegistry::define_int_guc(
+            name,
+            short,
+            c"0 for no limit.",
+            setting,
+            0,
+            i32::MAX,
+            GucContext::Sighup,
+            flags,
+        );
+    }
     GucRegistry::define_float_guc(
         c"scry_backfill.burst_multiplier",
         c"How many seconds' worth of rows and bytes may be sent at once.",
@@ -175,7 +192,7 @@ fn define_rates() {
     GucRegistry::define_bool_guc(
         c"scry_backfill.adaptive",
         c"Copies slower while the server is busy.",
-        c"Has no effect in this version.",
+        c"A copy gives up to 95 %, the stream up to half of its speed.",
         &ADAPTIVE,
         GucContext::Sighup,
         GucFlags::default(),
@@ -185,8 +202,8 @@ fn define_rates() {
 fn define_wal() {
     GucRegistry::define_int_guc(
         c"scry_backfill.wal_check_interval",
-        c"How often the WAL kept for jobs is measured.",
-        c"Has no effect in this version.",
+        c"How often the WAL kept for jobs is measured at least.",
+        c"More often while a bound is near.",
         &WAL_CHECK_INTERVAL,
         1,
         3600,
@@ -202,13 +219,13 @@ fn define_wal() {
         ),
         (
             c"scry_backfill.max_wal_critical",
-            c"A job that keeps more WAL than this stops copying and streams without limits.",
+            c"While a job keeps more WAL than this, copies hold and streams have no limits.",
             &MAX_WAL_CRITICAL,
             1,
         ),
         (
             c"scry_backfill.max_wal_hard",
-            c"A job that keeps more WAL than this loses its slot; -1 for never.",
+            c"A job that keeps more WAL than this, or too much for the disk, loses its slot; -1 for never.",
             &MAX_WAL_HARD,
             -1,
         ),
@@ -216,7 +233,7 @@ fn define_wal() {
         GucRegistry::define_int_guc(
             name,
             short,
-            c"Has no effect in this version.",
+            c"",
             setting,
             min,
             i32::MAX,
@@ -272,14 +289,24 @@ pub fn snapshot_workers() -> usize {
     usize::try_from(SNAPSHOT_WORKERS.get()).unwrap_or(1).clamp(1, shared::SNAPSHOT_WORKERS_MAX)
 }
 
-/// Rows a second; 0 for no limit.
+/// Rows copied a second; 0 for no limit.
 pub fn max_rows_per_second() -> u64 {
     u64::try_from(MAX_ROWS_PER_SECOND.get()).unwrap_or(0)
 }
 
-/// Bytes a second; 0 for no limit.
+/// Bytes copied a second; 0 for no limit.
 pub fn max_bytes_per_second() -> u64 {
     u64::try_from(MAX_BYTES_PER_SECOND.get()).unwrap_or(0)
+}
+
+/// Row changes streamed a second; 0 for no limit.
+pub fn max_stream_rows_per_second() -> u64 {
+    u64::try_from(MAX_STREAM_ROWS_PER_SECOND.get()).unwrap_or(0)
+}
+
+/// Bytes streamed a second; 0 for no limit.
+pub fn max_stream_bytes_per_second() -> u64 {
+    u64::try_from(MAX_STREAM_BYTES_PER_SECOND.get()).unwrap_or(0)
 }
 
 /// Seconds' worth of allowance that may be used at once.
@@ -293,36 +320,30 @@ pub fn batch_size() -> u32 {
 }
 
 /// Whether copying gives way to the server's load.
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
 pub fn adaptive() -> bool {
     ADAPTIVE.get()
 }
 
 /// Time between two looks at the WAL kept.
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
 pub fn wal_check_interval() -> std::time::Duration {
     std::time::Duration::from_secs(u64::try_from(WAL_CHECK_INTERVAL.get()).unwrap_or(30))
 }
 
 /// Bytes of WAL kept that are warned about.
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
 pub fn max_wal_warning() -> u64 {
     megabytes(&MAX_WAL_WARNING).unwrap_or(u64::MAX)
 }
 
 /// Bytes of WAL kept from which on the stream gets everything.
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
 pub fn max_wal_critical() -> u64 {
     megabytes(&MAX_WAL_CRITICAL).unwrap_or(u64::MAX)
 }
 
 /// Bytes of WAL kept at which the slot is given up; `None` for never.
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
 pub fn max_wal_hard() -> Option<u64> {
-    megabytes(&MAX_WAL_HARD)
+    megabytes(&MAX_WAL_HARD).filter(|size| *size > 0)
 }
 
-#[allow(dead_code, reason = "read by parts that are still to come; the name of the setting stays")]
 fn megabytes(setting: &GucSetting<i32>) -> Option<u64> {
     u64::try_from(setting.get()).ok().map(|size| size * 1024 * 1024)
 }

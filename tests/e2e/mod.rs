@@ -1,5 +1,6 @@
 //! The themes, and what they have in common.
 
+mod adaptive;
 mod copy;
 mod faults;
 mod follow;
@@ -18,6 +19,7 @@ mod refusals;
 mod security;
 mod values;
 mod verify;
+mod wal_guard;
 
 use anyhow::{Context, Result};
 use scry_testkit::load::{Load, LoadOptions, MIXED_SCHEMA, Mixed};

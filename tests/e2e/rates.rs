@@ -67,3 +67,54 @@ fn reloads_while_the_sender_starts_do_not_end_it() {
         pair.assert_equal()
     });
 }
+
+#[test]
+fn a_job_has_limits_of_its_own_by_either_name() {
+    scenario("rate_of_job", |lab| {
+        let pair = bulk_pair(lab, &["scry_backfill.adaptive = off"])?;
+        let wrong = "CREATE EXTENSION IF NOT EXISTS scry_backfill;
+                     SELECT scry_backfill.start('bulk', options => '{\"rows_per_second\": \"fast\"}')";
+        let refused = super::error_of(&pair, wrong)?;
+        super::require_words(&refused, &["rows_per_second", "20MB"])?;
+        let begun = Instant::now();
+        pair.start_job_with("bulk", "options => '{\"rows_per_second\": 10000, \"burst_multiplier\": 0.5}'")?;
+        pair.wait_status("the limiter to be named", SOON, |row| {
+            row["limiter"] == "the job''s max_rows_per_second".replace("''", "'")
+        })?;
+        pair.wait_for_shadow(PATIENT)?;
+        let took = begun.elapsed();
+        eprintln!("copied {ROWS} rows at 10000 a second in {took:?}");
+        ensure!(took > Duration::from_millis(2400), "{ROWS} rows in {took:?}");
+
+        // Bytes: the rows have about 45 each.
+        pair.sql("SELECT scry_backfill.stop()")?;
+        let begun = Instant::now();
+        pair.start_job_with(
+            "bulk",
+            "options => '{\"max_bytes_per_second\": \"400kB\", \"burst_multiplier\": 0.5}'",
+        )?;
+        pair.wait_for_shadow(PATIENT)?;
+        let took = begun.elapsed();
+        eprintln!("copied them at 400 kB a second in {took:?}");
+        ensure!(took > Duration::from_millis(2000), "{ROWS} rows in {took:?}");
+        pair.assert_equal()
+    });
+}
+
+#[test]
+fn a_reload_changes_what_runs_and_the_status_names_the_limiter() {
+    scenario("rate_live", |lab| {
+        let mut pair = bulk_pair(lab, &["scry_backfill.max_rows_per_second = 1000"])?;
+        pair.start_job("bulk")?;
+        pair.wait_status("the rate to be shown", SOON, |row| row["max_rows_per_second"] == "1000")?;
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(pair.status()?.iter().all(|row| row["state"] == "copying"), "{}", pair.describe_status());
+        // At 1,000 a second half a minute is left.
+        let begun = Instant::now();
+        reload(&mut pair, "scry_backfill.max_rows_per_second = 0")?;
+        pair.wait_for_shadow(PATIENT)?;
+        eprintln!("free after {:?}", begun.elapsed());
+        ensure!(begun.elapsed() < Duration::from_secs(15), "the reload did not reach the copy");
+        pair.assert_equal()
+    });
+}

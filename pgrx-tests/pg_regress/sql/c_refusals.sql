@@ -14,7 +14,7 @@ SELECT scry_backfill.start('users', options => '{"exclude": ["a", 7]}');
 SELECT scry_backfill.start('users', options => '{"exclude": ["a b"]}');
 SELECT scry_backfill.start('users', options => '{"keyless": "maybe"}');
 SELECT scry_backfill.start('users', options => '{"endpoint": "https://elsewhere"}');
-SELECT scry_backfill.start('users', options => '{"rows_per_second": 5}');
+SELECT scry_backfill.start('users', options => '{"rows_per_second": -5}');
 SELECT scry_backfill.start(NULL);
 
 -- There is no job yet.

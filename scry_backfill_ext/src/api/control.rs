@@ -33,7 +33,7 @@ fn pause(job: &str) {
     or_raise(as_superuser(|| try_pause(job)));
 }
 
-/// Goes on with a paused job.
+/// Goes on with a paused job; starts one over whose slot was given up.
 #[pg_extern(sql = false)]
 fn resume(job: &str) {
     or_raise(as_superuser(|| try_resume(job)));
@@ -56,6 +56,7 @@ fn try_pause(name: &str) -> Result<(), Refusal> {
     preflight::not_standby("a job cannot be paused")?;
     let job = lock_and_get(name)?;
     match job.desired.as_str() {
+        _ if job.state == "needs_resync" => return Err(needs_resync(name)),
         "pause" => return Ok(()),
         "stop" => return Err(is_stopped(name)),
         _ if job.state == "finished" => return Err(is_finished(name)),
@@ -70,6 +71,12 @@ fn try_resume(name: &str) -> Result<(), Refusal> {
     preflight::preloaded()?;
     preflight::not_standby("a job cannot be resumed")?;
     let job = lock_and_get(name)?;
+    if job.state == "needs_resync" {
+        // The worker sees that the slot is gone, and starts over.
+        job.set_state("copying")?;
+        job.set_desired(Desired::Run)?;
+        return note(&job, "the job starts over: its tables are copied again");
+    }
     match job.desired.as_str() {
         "stop" => return Err(is_stopped(name)),
         "run" => {}
@@ -100,6 +107,12 @@ fn lock_and_get(name: &str) -> Result<Job, Refusal> {
 /// An error: the job is stopped.
 pub fn is_stopped(name: &str) -> Refusal {
     Refusal::not_ready(format!("job \"{name}\" is stopped")).hint("Start it with scry_backfill.start().")
+}
+
+/// An error: the job's slot was given up.
+pub fn needs_resync(name: &str) -> Refusal {
+    Refusal::not_ready(format!("job \"{name}\" needs a new copy: its slot was given up"))
+        .hint(format!("Start over with {}.", job::call("resume", name)))
 }
 
 /// An error: the job copied its tables once.

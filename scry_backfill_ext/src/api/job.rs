@@ -111,7 +111,7 @@ impl Job {
     /// Writes the state. As superuser, under [`lock`], when no worker runs.
     pub fn set_state(&self, state: &str) -> Result<(), Refusal> {
         Spi::run_with_args(
-            "UPDATE scry_backfill.job SET state = $2, changed_at = now() WHERE name = $1",
+            "UPDATE scry_backfill.job SET state = $2, state_reason = '', changed_at = now() WHERE name = $1",
             &[DatumWithOid::from(self.name.as_str()), DatumWithOid::from(state)],
         )?;
         Ok(())

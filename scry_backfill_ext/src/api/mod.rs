@@ -10,6 +10,7 @@ pub(crate) mod job;
 mod late;
 mod names;
 pub(crate) mod options;
+mod pace;
 mod preflight;
 pub(crate) mod refusal;
 pub(crate) mod select;

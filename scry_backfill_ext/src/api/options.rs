@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::names::{self, TablePattern};
 use super::refusal::{Refusal, literal};
+use crate::worker::pace::Limits;
 
 /// What to do with tables whose rows cannot be identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,7 +31,7 @@ pub enum OnError {
 }
 
 /// The options of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobOptions {
     /// Tables without a usable key.
     pub keyless: Keyless,
@@ -40,20 +41,27 @@ pub struct JobOptions {
     pub exclude: Vec<TablePattern>,
     /// Changes that the shadow refuses; the platform reads it in the catalog document.
     pub on_error: OnError,
+    /// How fast its copy may be, besides what the settings allow.
+    pub limits: Limits,
 }
 
 /// The options there are.
-const NAMES: [&str; 4] = ["keyless", "include", "exclude", "on_error"];
+const NAMES: [&str; 9] = [
+    "keyless",
+    "include",
+    "exclude",
+    "on_error",
+    "max_rows_per_second",
+    "rows_per_second",
+    "max_bytes_per_second",
+    "bytes_per_second",
+    "burst_multiplier",
+];
 
 /// Names of the public product that are settings of the server here.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("snapshot_workers", "snapshot_workers"),
     ("batch_size", "batch_size"),
-    ("max_rows_per_second", "max_rows_per_second"),
-    ("rows_per_second", "max_rows_per_second"),
-    ("max_bytes_per_second", "max_bytes_per_second"),
-    ("bytes_per_second", "max_bytes_per_second"),
-    ("burst_multiplier", "burst_multiplier"),
     ("adaptive", "adaptive"),
     ("shadow_id", "shadow_id"),
     ("endpoint", "endpoint"),
@@ -67,12 +75,27 @@ impl JobOptions {
             return Err(Refusal::invalid("options must be a JSON object").hint(example()));
         };
         let mut options = JobOptions::default();
+        options.limits.burst_multiplier = BURST_DEFAULT;
+        for (short, long) in
+            [("rows_per_second", "max_rows_per_second"), ("bytes_per_second", "max_bytes_per_second")]
+        {
+            if fields.contains_key(short) && fields.contains_key(long) {
+                return Err(Refusal::invalid(format!("options \"{short}\" and \"{long}\" are the same")));
+            }
+        }
         for (name, value) in fields {
             match name.as_str() {
                 "keyless" => options.keyless = keyless(value)?,
                 "include" => options.include = patterns("include", value)?,
                 "exclude" => options.exclude = patterns("exclude", value)?,
                 "on_error" => options.on_error = on_error(value)?,
+                "max_rows_per_second" | "rows_per_second" => {
+                    options.limits.rows_per_second = value.as_u64().ok_or_else(|| no_rate(name))?;
+                }
+                "max_bytes_per_second" | "bytes_per_second" => {
+                    options.limits.bytes_per_second = bytes(value).ok_or_else(|| no_rate(name))?;
+                }
+                "burst_multiplier" => options.limits.burst_multiplier = burst(value)?,
                 _ => return Err(unknown(name)),
             }
         }
@@ -103,6 +126,37 @@ fn on_error(value: &Value) -> Result<OnError, Refusal> {
         Some("quarantine") => Ok(OnError::Quarantine),
         _ => Err(Refusal::invalid("option \"on_error\" must be \"stop\" or \"quarantine\"")),
     }
+}
+
+fn no_rate(name: &str) -> Refusal {
+    Refusal::invalid(format!("option \"{name}\" must be a number, 0 for no limit"))
+        .hint("Bytes may have a unit: \"20MB\".")
+}
+
+/// A number of bytes, or one with a unit as the server's settings have it.
+fn bytes(value: &Value) -> Option<u64> {
+    let Some(text) = value.as_str() else { return value.as_u64() };
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "kB" | "KB" | "KiB" => 10,
+        "MB" | "MiB" => 20,
+        "GB" | "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// As the setting's default.
+const BURST_DEFAULT: f64 = 1.5;
+
+fn burst(value: &Value) -> Result<f64, Refusal> {
+    value.as_f64().filter(|burst| (0.01..=100.0).contains(burst)).ok_or_else(|| {
+        Refusal::invalid("option \"burst_multiplier\" must be a number from 0.01 to 100")
+            .hint("It is the seconds' worth of rows and bytes that may be sent at once.")
+    })
 }
 
 fn patterns(name: &str, value: &Value) -> Result<Vec<TablePattern>, Refusal> {
@@ -155,6 +209,18 @@ mod tests {
     }
 
     #[test]
+    fn reads_rates_by_both_names_and_with_units() {
+        let limits = |json| JobOptions::from_json(&json).unwrap().limits;
+        let long = limits(json!({"max_rows_per_second": 100, "max_bytes_per_second": 20 << 20}));
+        let short = limits(json!({"rows_per_second": 100, "bytes_per_second": "20MB"}));
+        assert_eq!(long, short);
+        assert_eq!((short.rows_per_second, short.bytes_per_second), (100, 20 << 20));
+        assert_eq!(limits(json!({"bytes_per_second": "64 kB"})).bytes_per_second, 65536);
+        assert_eq!(limits(json!({"bytes_per_second": "512"})).bytes_per_second, 512);
+        assert_eq!(limits(json!({"burst_multiplier": 3})).burst_multiplier, 3.0);
+    }
+
+    #[test]
     fn rejects_what_it_does_not_know() {
         for bad in [
             json!([]),
@@ -164,6 +230,12 @@ mod tests {
             json!({"on_error": "skip"}),
             json!({"on_error": true}),
             json!({"batch_size": 0}),
+            json!({"rows_per_second": "fast"}),
+            json!({"rows_per_second": -1}),
+            json!({"bytes_per_second": "20 parsecs"}),
+            json!({"bytes_per_second": "99999999999GB"}),
+            json!({"bytes_per_second": 1, "max_bytes_per_second": 1}),
+            json!({"burst_multiplier": 0}),
             json!({"endpoint": "https://x"}),
         ] {
             assert!(JobOptions::from_json(&bad).is_err(), "{bad}");

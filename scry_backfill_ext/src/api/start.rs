@@ -7,6 +7,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::{self, Spi};
 use pgrx::{JsonB, PgSqlErrorCode, name, pg_extern};
 
+use super::control;
 use super::job::{self, Job};
 use super::names;
 use super::options::JobOptions;
@@ -87,6 +88,7 @@ fn not_running(job: &Job) -> Result<(), Refusal> {
     let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
     match job.desired.as_str() {
         "stop" => Ok(()),
+        _ if job.state == "needs_resync" => Err(control::needs_resync(name)),
         "pause" => Err(Refusal::new(code, format!("job \"{name}\" exists and is paused")).hint(format!(
             "Go on with {}; or end it with {} first.",
             job::call("resume", name),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::datum::Interval;
 use pgrx::pg_extern;
 
-use super::control::is_stopped;
+use super::control::{is_stopped, needs_resync};
 use super::job::{self, Job};
 use super::preflight;
 use super::refusal::{Refusal, or_raise};
@@ -70,6 +70,7 @@ fn look(job: &Job, target: u64) -> Result<Look, Refusal> {
 /// Whether a job's copy is all it had to do; an error if it does not run.
 fn is_finished(job: &Job) -> Result<bool, Refusal> {
     match job.desired.as_str() {
+        _ if job.state == "needs_resync" => Err(needs_resync(&job.name)),
         "stop" => Err(is_stopped(&job.name)),
         "pause" => Err(is_paused(&job.name)),
         _ => Ok(job.state == "finished"),

@@ -40,6 +40,7 @@ use crate::pg::shared::JobLive;
 use crate::pg::snapshot::transaction;
 use crate::pg::{latch, wal, worker};
 use crate::worker::job::{self, Job};
+use crate::worker::pace::{Limits, Pace};
 use crate::worker::session;
 use crate::worker::shmem::{JobRef, Level, State};
 
@@ -64,6 +65,7 @@ pub struct Output {
     flushed_wal: Lsn,
     /// Wakes in a row that brought no WAL: commits that are not flushed yet.
     empty_wakes: u32,
+    pace: Pace,
 }
 
 /// The connection and what is known of the other side.
@@ -121,6 +123,7 @@ impl Output {
             keepalive_at: Instant::now(),
             flushed_wal: Lsn::INVALID,
             empty_wakes: 0,
+            pace: Pace::new(job, Limits::default()),
         }
     }
 
@@ -174,6 +177,7 @@ impl Output {
         link.live.stream_bytes.fetch_add(bytes, Relaxed);
         let blocked = link.handoff.take_blocked().as_micros() as u64;
         link.live.blocked_us.fetch_add(blocked, Relaxed);
+        self.pace.after_stream();
     }
 
     /// What the job's tables have become, to be noted before the slot moves past it.

@@ -182,3 +182,17 @@ pub unsafe fn log_logical_message(
         });
     }
 }
+
+/// Files that backends had to sync themselves; always 0 from 17 on, which
+/// counts them elsewhere.
+pub fn backend_fsyncs() -> u64 {
+    #[cfg(feature = "pg15")]
+    // SAFETY: the snapshot is this process's own; it is made anew, and read before it can change.
+    unsafe {
+        pg_sys::pgstat_clear_snapshot();
+        let stats = pg_sys::pgstat_fetch_stat_checkpointer();
+        if stats.is_null() { 0 } else { (*stats).buf_fsync_backend.unsigned_abs() }
+    }
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    0
+}

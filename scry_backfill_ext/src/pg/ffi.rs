@@ -31,6 +31,8 @@ unsafe extern "C-unwind" {
     pub fn get_partition_ancestors(relid: pg_sys::Oid) -> *mut pg_sys::List;
     /// tcop/tcopprot.h
     pub fn die(signal: c_int);
+    /// postmaster/bgwriter.h
+    pub fn RequestCheckpoint(flags: c_int);
     /// postmaster/interrupt.h
     pub fn SignalHandlerForConfigReload(signal: c_int);
 }

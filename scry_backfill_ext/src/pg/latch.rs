@@ -109,3 +109,20 @@ pub fn now() -> i64 {
     // SAFETY: reads the clock; no preconditions.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
+
+/// Microseconds that this process has computed.
+pub fn computed_us() -> i64 {
+    clock_us(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Microseconds of a clock that never jumps, the same in all processes.
+pub fn monotonic_us() -> i64 {
+    clock_us(libc::CLOCK_MONOTONIC)
+}
+
+fn clock_us(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct; these clocks are always there.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+}

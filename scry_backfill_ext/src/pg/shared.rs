@@ -9,6 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 
+use super::pace_memory::{JobPace, ServerPace};
 use pgrx::{AssertPGRXSharedMemory, PgAtomic, PgLwLock, pg_guard, pg_shmem_init, pg_sys};
 
 /// Jobs that one server can run at a time.
@@ -123,6 +124,8 @@ pub struct JobLive {
     pub copy_bytes: AtomicU64,
     /// Microseconds spent waiting for the sender's socket.
     pub blocked_us: AtomicU64,
+    /// Its rates, and the WAL it keeps.
+    pub pace: JobPace,
 }
 
 /// What all processes see without a lock.
@@ -140,6 +143,8 @@ pub struct Live {
     pub scans: [AtomicU32Array; 1],
     /// The jobs.
     pub jobs: [JobLive; JOBS_MAX],
+    /// Why copies go slower, and the WAL's disk.
+    pub pace: ServerPace,
 }
 
 /// An array of atomics with a default (arrays above 32 have none).

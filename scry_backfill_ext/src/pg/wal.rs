@@ -2,10 +2,11 @@
 
 use std::ffi::{c_char, c_int};
 
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{pg_guard, pg_sys};
 use scry_wire::Lsn;
 
-use super::callbacks;
+use super::{callbacks, ffi};
 
 /// Where the next WAL record will begin, or the last one ended where that is
 /// the same: page headers that the next record would skip are not counted.
@@ -25,6 +26,14 @@ pub fn flush_position() -> Lsn {
 pub fn flush(lsn: Lsn) {
     // SAFETY: lsn comes from `insert_position`, so it does not lie beyond the end.
     unsafe { pg_sys::XLogFlush(lsn.0) }
+}
+
+/// Asks for a checkpoint at once, and does not wait for it: only a checkpoint
+/// removes WAL that nobody keeps any more.
+pub fn request_checkpoint() {
+    let flags = pg_sys::CHECKPOINT_IMMEDIATE | pg_sys::CHECKPOINT_FORCE;
+    // SAFETY: sets a flag in shared memory and signals the checkpointer.
+    unsafe { pg_guard_ffi_boundary(|| ffi::RequestCheckpoint(flags as c_int)) }
 }
 
 /// The timeline that WAL is written to.

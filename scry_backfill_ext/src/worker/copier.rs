@@ -11,6 +11,7 @@ use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Role};
 
 use super::job;
+use super::pace::Pace;
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level};
 use crate::batch::Batch;
@@ -48,12 +49,13 @@ pub fn main(argument: usize) {
 
 fn run(job: JobRef, number: usize) {
     let row = transaction(|| job::load(&job.name()));
+    let pace = Pace::new(job, transaction(|| job::limits(&job.name())));
     let identity = Identity::new(&row, Role::Copy, &server::database_name());
     let Some(plan) = Plan::attach(job.live().plan_handle.load(Acquire)) else { return };
     let snapshot = ReadTransaction::import(job.texts().snapshot.as_str());
     let late = job.copy_phase() == CopyPhase::Finished;
     let round = Round { job, copy_id: plan.head().copy_id, late };
-    let mut copier = Copier { round, identity, plan, session: None, batch: Batch::new(Tag::Rows) };
+    let mut copier = Copier { round, identity, plan, session: None, batch: Batch::new(Tag::Rows), pace };
     while let Some(claim) = plan::claim(&copier.plan, number) {
         copier.wait_while_paused();
         let rows = copier.copy(claim);
@@ -70,6 +72,7 @@ struct Copier {
     plan: Plan,
     session: Option<Session>,
     batch: Batch,
+    pace: Pace,
 }
 
 impl Copier {
@@ -103,9 +106,11 @@ impl Copier {
             relation: scan.description().clone(),
         };
         send(round, handoff, &start.to_frame())?;
+        self.pace.begin();
         let (from, to) = plan::blocks(plan, table, claim.chunk);
         let rows = if to > from {
-            send_rows(round, handoff, &mut self.batch, table, &mut scan, from, to)?
+            let mut way = Way { round, handoff, pace: &mut self.pace, table };
+            send_rows(&mut way, &mut self.batch, &mut scan, from, to)?
         } else {
             0
         };
@@ -142,12 +147,18 @@ fn open_table(plan: &Plan, table: &PlanTable) -> TableScan {
     }
 }
 
+/// What a batch goes through.
+struct Way<'a> {
+    round: Round,
+    handoff: &'a mut Handoff,
+    pace: &'a mut Pace,
+    table: &'a PlanTable,
+}
+
 /// Reads the blocks and sends their rows.
 fn send_rows(
-    round: Round,
-    handoff: &mut Handoff,
+    way: &mut Way<'_>,
     batch: &mut Batch,
-    table: &PlanTable,
     scan: &mut TableScan,
     from: u32,
     to: u32,
@@ -156,8 +167,7 @@ fn send_rows(
     let rows = scan.read(from, to, batch, |batch| {
         batch.count_row();
         if batch.is_full() {
-            result =
-                std::mem::replace(&mut result, Ok(())).and_then(|()| flush(round, handoff, batch, table));
+            result = std::mem::replace(&mut result, Ok(())).and_then(|()| flush(way, batch));
             if result.is_err() {
                 return false;
             }
@@ -165,22 +175,27 @@ fn send_rows(
         true
     });
     result?;
-    flush(round, handoff, batch, table)?;
+    flush(way, batch)?;
     Ok(rows)
 }
 
-fn flush(round: Round, handoff: &mut Handoff, batch: &mut Batch, table: &PlanTable) -> Result<(), Lost> {
+fn flush(way: &mut Way<'_>, batch: &mut Batch) -> Result<(), Lost> {
     latch::serve_interrupts();
     batch.limit_rows(guc::batch_size());
-    let bytes = batch.len() as u64;
+    let round = way.round;
+    let (rows, bytes) = (u64::from(batch.rows()), batch.len() as u64);
     let mut result = Ok(());
     batch.drain(false, |frame| {
         if result.is_ok() {
-            result = send(round, handoff, frame);
+            result = send(round, way.handoff, frame);
         }
     });
-    table.bytes.fetch_add(bytes, Relaxed);
+    way.table.bytes.fetch_add(bytes, Relaxed);
     round.job.live().copy_bytes.fetch_add(bytes, Relaxed);
+    if result.is_ok() {
+        let blocked = way.handoff.take_blocked();
+        way.pace.after_batch(rows, bytes, blocked, || round.leave_if_over());
+    }
     result
 }
 

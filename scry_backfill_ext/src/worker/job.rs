@@ -10,8 +10,10 @@ use pgrx::spi::{Spi, SpiError};
 use scry_wire::Lsn;
 use scry_wire::message::{CopiedTable, TableMark};
 
+use super::pace::Limits;
 use crate::api::options::JobOptions;
 use crate::decode::schema::{Member, Notes, Scope};
+use crate::pg::read;
 
 /// A row of `scry_backfill.job`.
 #[derive(Debug, Clone)]
@@ -109,6 +111,19 @@ pub fn tables(name: &str) -> Vec<JobTable> {
             .collect()
     });
     loaded.unwrap_or_else(|err| pgrx::error!("could not read the tables of job \"{name}\": {err}"))
+}
+
+/// The job's own limits.
+pub fn limits(name: &str) -> Limits {
+    const SQL: &str =
+        "SELECT options::pg_catalog.text FROM scry_backfill.job WHERE name OPERATOR(pg_catalog.=) $1";
+    let options = match read::one::<String>(SQL, &[DatumWithOid::from(name)]) {
+        Ok(options) => options.unwrap_or_default(),
+        Err(err) => pgrx::error!("could not read the options of job \"{name}\": {err}"),
+    };
+    // They were checked by start().
+    let options = serde_json::from_str(&options).ok().and_then(|json| JobOptions::from_json(&json).ok());
+    options.unwrap_or_default().limits
 }
 
 /// A new full start: another generation, nothing copied.

@@ -13,6 +13,9 @@
 //! takes one background worker slot. At server start every database is
 //! scanned, later only those that ask.
 //!
+//! Between all that it guards the WAL that the jobs' slots keep ([`super::guard`])
+//! and watches the server's load, which copies give way to ([`super::adaptive`]).
+//!
 //! What it keeps in memory is lost when it fails; it then finds its workers
 //! again by what they announced in shared memory.
 
@@ -23,11 +26,15 @@ use std::time::{Duration, Instant};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::log;
 
+use super::adaptive::{Controller, SAMPLES_PER_SECOND};
+use super::guard::{self, Guard};
+use super::meter::Meter;
 use super::registration::{self, Started};
 use super::sender_child::SenderChild;
 use super::shmem::{Desired, JobRef, Level, State, add_event};
+use crate::guc;
 use crate::pg::shared::{self, JOBS_MAX, Process};
-use crate::pg::{databases, latch, peer};
+use crate::pg::{databases, latch, load, peer};
 
 /// Longest sleep: what nobody announces is noticed after this.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
@@ -37,6 +44,8 @@ const BACKOFF_FIRST_S: u64 = 1;
 const BACKOFF_LAST_S: u64 = 60;
 /// Delay before the next try when no background worker slot was free.
 const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
+/// Rates are measured, and the load of a server that nobody copies from, this often.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// Events are stored this often.
 const STORE_EVENTS_AFTER: Duration = Duration::from_secs(10);
 /// Microseconds in a second.
@@ -58,6 +67,7 @@ pub fn main(_argument: usize) {
         if BackgroundWorker::sighup_received() {
             latch::serve_interrupts();
             launcher.sender.reload();
+            launcher.guard.reload();
         }
         let sleep = launcher.step();
         latch::wait(sleep);
@@ -78,6 +88,11 @@ struct Launcher {
     /// Stream workers that a launcher before this one had started.
     adopted: [bool; JOBS_MAX],
     sender: SenderChild,
+    guard: Guard,
+    controller: Controller,
+    /// The last look at the load.
+    sampled: Instant,
+    meters: [Meter; JOBS_MAX],
     /// No worker is started before (`TimestampTz`).
     no_slot_until: i64,
     /// Number of the last event that scouts were sent for, and when.
@@ -99,6 +114,10 @@ impl Launcher {
             streams: [const { None }; JOBS_MAX],
             adopted,
             sender: SenderChild::new(),
+            guard: Guard::new(),
+            controller: Controller::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            sampled: Instant::now(),
+            meters: [Meter::new(); JOBS_MAX],
             no_slot_until: 0,
             stored_events: 0,
             last_storing: Instant::now(),
@@ -110,12 +129,51 @@ impl Launcher {
         self.collect_scans();
         self.have_events_stored();
         let mut sleep = self.send_scout();
+        let (next_look, stream_limits_changed) = self.guard.tend();
+        if stream_limits_changed {
+            self.sender.reload();
+        }
+        sleep = sleep.min(next_look).min(self.watch_load());
         for job in JobRef::in_use() {
             sleep = sleep.min(self.tend(job));
         }
         let wanted =
             JobRef::in_use().any(|job| job.desired() == Desired::Run && job.state() != State::Finished);
         sleep.min(self.sender.tend(wanted))
+    }
+
+    /// Measures rates, and sets the brake that copies go by. Returns when to look again.
+    fn watch_load(&mut self) -> Duration {
+        let mut ours = Vec::new();
+        let mut copying = false;
+        for job in JobRef::in_use() {
+            if let Some(meter) = self.meters.get_mut(job.index()) {
+                meter.measure(job);
+            }
+            let live = job.live();
+            let pid = |process: &Process| process.pid.load(Acquire);
+            ours.extend([&live.stream, &live.leader].map(pid));
+            ours.extend(live.snapshot_workers.iter().map(pid));
+            copying |= live.snapshot_workers.iter().any(|process| pid(process) != 0);
+        }
+        let place = &shared::live().pace;
+        if !guc::adaptive() || ours.iter().all(|pid| *pid == 0) {
+            self.controller.release();
+            place.brake_permille.store(0, Release);
+            return if ours.is_empty() { SLEEP_MAX } else { MEASURE_EVERY };
+        }
+        let every = Duration::from_secs(1) / SAMPLES_PER_SECOND;
+        if self.sampled.elapsed() >= every {
+            self.sampled = Instant::now();
+            self.controller.observe(&load::sample(&ours));
+            let (cause, amount) = self.controller.cause();
+            place.cause.store(cause as u32, Relaxed);
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            // `as` saturates; never negative.
+            place.amount_milli.store((amount * 1000.0) as u64, Relaxed);
+            place.brake_permille.store(self.controller.brake(), Release);
+        }
+        if copying || self.controller.brake() > 0 { every } else { MEASURE_EVERY }
     }
 
     /// Takes the requests for scans out of shared memory.
@@ -212,6 +270,13 @@ impl Launcher {
             Desired::Pause => {
                 job.set_state(State::Paused);
                 SLEEP_MAX
+            }
+            Desired::GiveUp => {
+                let (wait, to_be_stored) = guard::end_given_up(job, has_workers(job));
+                if to_be_stored {
+                    self.scan_soon(job.live().database.load(Relaxed));
+                }
+                wait
             }
             Desired::Stop => {
                 if has_workers(job) {

@@ -1,6 +1,6 @@
 //! The scout: a short worker that reads the jobs of one database and takes a
 //! place in shared memory for each that is wanted. It also stores the events
-//! of the database.
+//! of the database, and which of its jobs had their slot given up.
 //!
 //! It passes over jobs that a transaction is changing (it holds the job's
 //! advisory lock): that transaction asks for another scan when it ends. A
@@ -42,12 +42,16 @@ pub fn main(argument: usize) {
     let Ok(database) = u32::try_from(argument) else { return };
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     server::set_setting(c"search_path", "pg_catalog, pg_temp");
-    let mut passed_over = false;
+    let mut found = Found::default();
     match BackgroundWorker::transaction(|| scan(database)) {
-        Ok(passed) => passed_over = passed,
+        Ok(scanned) => found = scanned,
         Err(error) => pgrx::warning!("could not read the jobs of the database: {error}"),
     }
-    if passed_over {
+    // Only now it is committed.
+    for job in found.given_up {
+        job.live().pace.end_stored.store(true, Release);
+    }
+    if found.passed_over {
         // The transaction that changes the job asks for a scan just before it
         // gives the lock back; that scan may have been this one.
         latch::wait(PASSED_OVER_RETRY);
@@ -56,20 +60,28 @@ pub fn main(argument: usize) {
     latch::wake(&shared::live().launcher);
 }
 
-/// Returns whether a job was passed over because it is being changed.
-fn scan(database: u32) -> Result<bool, spi::Error> {
+/// What a scan leaves to be done.
+#[derive(Default)]
+struct Found {
+    /// A job was passed over because it is being changed.
+    passed_over: bool,
+    /// Jobs whose given-up slots have been written down.
+    given_up: Vec<JobRef>,
+}
+
+fn scan(database: u32) -> Result<Found, spi::Error> {
     let exists = read::one::<bool>(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'scry_backfill')",
         &[],
     )?;
     if exists != Some(true) {
-        return Ok(false);
+        return Ok(Found::default());
     }
     store_events(database)?;
-    let mut passed_over = false;
+    let mut found = Found { passed_over: false, given_up: store_given_up(database)? };
     for name in wanted_jobs()? {
         if !job::try_lock(&name)? {
-            passed_over = true;
+            found.passed_over = true;
             continue;
         }
         // Read again: it may have changed before the lock was got.
@@ -79,10 +91,10 @@ fn scan(database: u32) -> Result<bool, spi::Error> {
             None => {}
         }
     }
-    Ok(passed_over)
+    Ok(found)
 }
 
-const WANTED: &str = "desired IN ('run', 'pause') AND state <> 'finished'";
+const WANTED: &str = "desired IN ('run', 'pause') AND state NOT IN ('finished', 'needs_resync')";
 
 fn wanted_jobs() -> Result<Vec<String>, spi::Error> {
     let sql = format!("SELECT array_agg(name ORDER BY name) FROM scry_backfill.job WHERE {WANTED}");
@@ -111,6 +123,12 @@ fn read_job(name: &str) -> Result<Option<JobRow>, spi::Error> {
 }
 
 fn take_place(database: u32, row: &JobRow) {
+    if let Some(old) = JobRef::find(database, &row.name)
+        && old.desired() == Desired::GiveUp
+    {
+        // Its end is not stored yet.
+        return;
+    }
     if let Some(old) = JobRef::find(database, &row.name)
         && old.desired() == Desired::Stop
     {
@@ -182,6 +200,30 @@ fn store_events(database: u32) -> Result<(), spi::Error> {
         )?;
     }
     Ok(())
+}
+
+/// Writes down which jobs had their slot given up: they wait for `resume()`.
+/// One that a transaction is changing is written by the next scout.
+fn store_given_up(database: u32) -> Result<Vec<JobRef>, spi::Error> {
+    let mut stored = Vec::new();
+    for job in JobRef::in_use() {
+        let live = job.live();
+        if live.database.load(Relaxed) != database
+            || job.desired() != Desired::GiveUp
+            || job.state() != State::NeedsResync
+            || live.pace.end_stored.load(Acquire)
+            || !job::try_lock(&job.name())?
+        {
+            continue;
+        }
+        Spi::run_with_args(
+            "UPDATE scry_backfill.job SET desired = 'pause', state = 'needs_resync', state_reason = $2, \
+             changed_at = pg_catalog.now() WHERE name = $1",
+            &[DatumWithOid::from(job.name()), DatumWithOid::from(job.texts().message.as_str())],
+        )?;
+        stored.push(job);
+    }
+    Ok(stored)
 }
 
 fn stop_copied(database: u32, row: &JobRow) -> Result<(), spi::Error> {

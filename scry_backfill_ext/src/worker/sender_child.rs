@@ -17,7 +17,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
 
 use pgrx::log;
@@ -279,6 +279,16 @@ fn config_text(socket: &Path) -> String {
         guc::max_bytes_per_second(),
         guc::burst_multiplier()
     );
+    // While a slot keeps too much WAL, nothing holds a stream back.
+    if !shared::live().pace.wal_critical.load(Acquire) {
+        let _ = writeln!(
+            text,
+            "[rate_limit.stream]\nmax_rows_per_second = {}\nmax_bytes_per_second = {}\nburst_multiplier = {:?}",
+            guc::max_stream_rows_per_second(),
+            guc::max_stream_bytes_per_second(),
+            guc::burst_multiplier()
+        );
+    }
     let _ = writeln!(text, "[log]\nlevel = \"info\"");
     text
 }

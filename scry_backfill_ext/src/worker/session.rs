@@ -89,6 +89,7 @@ pub fn leave_if_unwanted(job: JobRef, may_pause: bool) {
             job.set_state(State::Paused);
             worker::exit(0);
         }
+        Desired::GiveUp => worker::exit(0),
         Desired::Stop => {
             job.set_state(State::Stopped);
             worker::exit(0);

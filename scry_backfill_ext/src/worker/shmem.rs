@@ -26,6 +26,8 @@ pub enum Desired {
     Pause = 1,
     /// End.
     Stop = 2,
+    /// End, and give the slot up: it keeps too much WAL. The guard's wish, not the user's.
+    GiveUp = 3,
 }
 
 impl Desired {
@@ -35,6 +37,7 @@ impl Desired {
             Desired::Run => "run",
             Desired::Pause => "pause",
             Desired::Stop => "stop",
+            Desired::GiveUp => "give_up",
         }
     }
 
@@ -51,6 +54,7 @@ impl Desired {
         match value {
             0 => Desired::Run,
             1 => Desired::Pause,
+            3 => Desired::GiveUp,
             _ => Desired::Stop,
         }
     }
@@ -80,10 +84,12 @@ pub enum State {
     Finished = 8,
     /// The job is ending or has ended.
     Stopped = 9,
+    /// The slot was given up: the shadow stands still until `resume()`.
+    NeedsResync = 10,
 }
 
 impl State {
-    const ALL: [State; 10] = [
+    const ALL: [State; 11] = [
         State::Starting,
         State::Connecting,
         State::CreatingSlot,
@@ -94,6 +100,7 @@ impl State {
         State::Retrying,
         State::Finished,
         State::Stopped,
+        State::NeedsResync,
     ];
 
     /// As `status` shows it.
@@ -109,6 +116,7 @@ impl State {
             State::Retrying => "retrying",
             State::Finished => "finished",
             State::Stopped => "stopped",
+            State::NeedsResync => "needs_resync",
         }
     }
 }
@@ -229,6 +237,7 @@ impl JobRef {
         for time in [&live.started_at, &live.retry_at, &live.sent_commit_time, &live.applied_commit_time] {
             time.store(0, Relaxed);
         }
+        live.pace.reset();
         live.database.store(database, Relaxed);
         live.in_use.store(true, Release);
     }

@@ -97,6 +97,16 @@ RETURNS TABLE (
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
 AS 'MODULE_PATHNAME', 'live_sender_wrapper';
 
+CREATE FUNCTION scry_backfill.live_pace()
+RETURNS TABLE (
+    job pg_catalog.text, limiter pg_catalog.text, limiter_detail pg_catalog.text,
+    copy_rows_per_second pg_catalog.int8, copy_bytes_per_second pg_catalog.int8,
+    stream_rows_per_second pg_catalog.int8, stream_bytes_per_second pg_catalog.int8,
+    wal_state pg_catalog.text, wal_growth pg_catalog.int8,
+    seconds_to_critical pg_catalog.int8, seconds_to_hard pg_catalog.int8, wal_disk_free pg_catalog.int8)
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1
+AS 'MODULE_PATHNAME', 'live_pace_wrapper';
+
 CREATE FUNCTION scry_backfill.recent_events()
 RETURNS TABLE (
     at_us pg_catalog.int8, job pg_catalog.text, level pg_catalog.text,
@@ -106,4 +116,4 @@ AS 'MODULE_PATHNAME', 'recent_events_wrapper';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scry_backfill FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION scry_backfill.live_jobs(), scry_backfill.live_copies(), scry_backfill.live_sender(),
-    scry_backfill.recent_events() TO pg_monitor;
+    scry_backfill.live_pace(), scry_backfill.recent_events() TO pg_monitor;

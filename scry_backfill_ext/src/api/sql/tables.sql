@@ -11,6 +11,7 @@ CREATE TABLE scry_backfill.job (
     tables pg_catalog.text NOT NULL,
     mode pg_catalog.text NOT NULL CHECK (mode OPERATOR(pg_catalog.=) ANY (ARRAY['hybrid', 'snapshot', 'cdc'])),
     mode_reason pg_catalog.text NOT NULL,
+    state_reason pg_catalog.text NOT NULL DEFAULT '',
     options pg_catalog.jsonb NOT NULL,
     desired pg_catalog.text NOT NULL CHECK (desired OPERATOR(pg_catalog.=) ANY (ARRAY['run', 'pause', 'stop'])),
     state pg_catalog.text NOT NULL CHECK (state OPERATOR(pg_catalog.=) ANY

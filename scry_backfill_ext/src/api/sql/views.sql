@@ -7,9 +7,11 @@ SELECT
     pg_catalog.current_database() AS database,
     s.state,
     -- A sender that does not run is the cause of what the worker says.
-    COALESCE(s.sender_trouble, NULLIF(l.message, ''), b.why, q.why, '') AS why,
+    COALESCE(s.sender_trouble, NULLIF(l.message, ''), b.why, NULLIF(j.state_reason, ''), q.why, '') AS why,
     COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN l.message ELSE NULLIF(l.detail, '') END, b.detail, q.detail, '') AS detail,
-    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN x.hint ELSE NULLIF(l.hint, '') END, b.hint, q.hint, '') AS hint,
+    COALESCE(CASE WHEN s.sender_trouble IS NOT NULL THEN x.hint ELSE NULLIF(l.hint, '') END, b.hint,
+        CASE WHEN j.state OPERATOR(pg_catalog.=) 'needs_resync' THEN
+            pg_catalog.format('Start over with SELECT scry_backfill.resume(%L).', j.name) END, q.hint, '') AS hint,
     j.mode,
     j.mode_reason,
     l.shadow,
@@ -50,16 +52,33 @@ SELECT
     CASE WHEN l.started_at_us OPERATOR(pg_catalog.<>) 0 THEN
         pg_catalog.to_timestamp(946684800 OPERATOR(pg_catalog.+) (l.started_at_us::pg_catalog.float8 OPERATOR(pg_catalog./) 1000000))
     END AS worker_started_at,
-    j.created_at AS started_at
+    j.created_at AS started_at,
+    -- What limits it, and how fast it is.
+    NULLIF(p.limiter, '') AS limiter,
+    NULLIF(p.limiter_detail, '') AS limiter_detail,
+    p.copy_rows_per_second,
+    p.copy_bytes_per_second,
+    p.stream_rows_per_second,
+    p.stream_bytes_per_second,
+    -- The WAL that its slot keeps.
+    CASE WHEN s.state OPERATOR(pg_catalog.=) 'needs_resync' THEN 'given_up' ELSE p.wal_state END AS wal_state,
+    p.wal_growth AS wal_growth_bytes_per_second,
+    p.seconds_to_critical AS seconds_to_wal_critical,
+    p.seconds_to_hard AS seconds_to_wal_hard,
+    p.wal_disk_free AS wal_disk_free_bytes,
+    r.wal_status AS slot_wal_status,
+    pg_catalog.age(r.catalog_xmin)::pg_catalog.int8 AS slot_xmin_age
 FROM scry_backfill.job AS j
 LEFT JOIN scry_backfill.live_jobs() AS l ON l.job OPERATOR(pg_catalog.=) j.name
+LEFT JOIN scry_backfill.live_pace() AS p ON p.job OPERATOR(pg_catalog.=) j.name
 CROSS JOIN scry_backfill.live_sender() AS x
 CROSS JOIN LATERAL (
     SELECT
         CASE
             WHEN j.desired OPERATOR(pg_catalog.=) 'stop' THEN 'stopped'
+            WHEN j.state OPERATOR(pg_catalog.=) 'needs_resync' THEN j.state
             WHEN j.desired OPERATOR(pg_catalog.=) 'pause' THEN 'paused'
-            WHEN j.state OPERATOR(pg_catalog.=) ANY (ARRAY['finished', 'needs_resync']) THEN j.state
+            WHEN j.state OPERATOR(pg_catalog.=) 'finished' THEN j.state
             -- What it was before the launcher has taken notice.
             WHEN l.state IS NULL OR l.state OPERATOR(pg_catalog.=) ANY (ARRAY['paused', 'stopped']) THEN 'starting'
             ELSE l.state

@@ -59,21 +59,22 @@ pub fn run(lab: &Lab) -> Result<()> {
 }
 
 /// A pgbench on its way.
-struct Run {
+pub struct Run {
     child: Child,
     prefix: std::path::PathBuf,
     seconds: u64,
 }
 
 /// What pgbench measured.
-struct Figures {
-    per_second: f64,
+pub struct Figures {
+    pub per_second: f64,
     /// Durations from the scheduled start on, in milliseconds, sorted.
     sorted_ms: Vec<f64>,
 }
 
 impl Run {
-    fn start(lab: &Lab, pair: &Pair, name: &str, seconds: u64, rate: Option<f64>) -> Result<Run> {
+    /// Starts it: at full speed, or at a rate of transactions a second.
+    pub fn start(lab: &Lab, pair: &Pair, name: &str, seconds: u64, rate: Option<f64>) -> Result<Run> {
         let dir = lab.path(name);
         lab.user.make_dir(&dir)?;
         let prefix = dir.join("log");
@@ -89,7 +90,8 @@ impl Run {
         Ok(Run { child, prefix, seconds })
     }
 
-    fn finish(mut self) -> Result<Figures> {
+    /// Waits for its end.
+    pub fn finish(mut self) -> Result<Figures> {
         let status = self.child.wait().context("wait for pgbench")?;
         ensure!(status.success(), "pgbench failed: {status}");
         let dir = self.prefix.parent().context("no directory")?;
@@ -112,7 +114,8 @@ impl Figures {
         self.sorted_ms.get(index.min(self.sorted_ms.len() - 1)).copied().unwrap_or(0.0)
     }
 
-    fn print(&self, name: &str) {
+    /// A line of the table.
+    pub fn print(&self, name: &str) {
         let average = self.sorted_ms.iter().sum::<f64>() / self.sorted_ms.len() as f64;
         println!(
             "{name:26}  {:>8.0}  {average:>8.2}  {:>8.2}  {:>8.2}  {:>9.2}  {:>8.1}",

@@ -3,8 +3,10 @@
 //! ```text
 //!   scry_bench latency   what a source's clients notice of a job
 //!   scry_bench decode    decoding in the server beside pg_recvlogical
+//!   scry_bench adaptive  pgbench beside a copy that gives way, and one that does not
 //! ```
 
+mod adaptive;
 mod decode;
 mod latency;
 
@@ -27,7 +29,8 @@ fn run(which: &str) -> Result<()> {
     match which {
         "latency" => latency::run(&Lab::new("latency")?),
         "decode" => decode::run(&Lab::new("decode")?),
-        _ => bail!("say what to measure: latency or decode"),
+        "adaptive" => adaptive::run(&Lab::new("adaptive")?),
+        _ => bail!("say what to measure: latency, decode or adaptive"),
     }
 }
 
