@@ -6,6 +6,7 @@
 
 use pgrx::iter::TableIterator;
 use pgrx::{PgSqlErrorCode, name, pg_extern};
+use scry_wire::hash::Sums;
 use scry_wire::message::Role;
 
 use super::job::{self, Job};
@@ -15,7 +16,7 @@ use super::refusal::{Refusal, or_raise};
 use super::select::{self, Caller};
 use crate::pg::privileged::as_superuser;
 use crate::pg::{server, settings, xact};
-use crate::verify::run::{self, Outcome};
+use crate::verify::run::{self, Outcome, Schema, Scope};
 use crate::worker;
 use crate::worker::shmem::JobRef;
 
@@ -39,14 +40,15 @@ fn verify(
         name!(differing_rows, Option<i64>),
         name!(repaired_rows, Option<i64>),
         name!(seconds, f64),
+        name!(source_seconds, Option<f64>),
         name!(remark, String),
     ),
 > {
-    let compared = or_raise(try_verify(tables, job, repair));
-    TableIterator::new(compared.into_iter().map(move |(table, outcome)| {
-        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let rows = |sums: &Option<scry_wire::hash::Sums>| sums.as_ref().map(|sums| count(sums.rows()));
-        let hash = |sums: &Option<scry_wire::hash::Sums>| sums.as_ref().map(|sums| sums.content());
+    let Compared { tables, schema } = or_raise(try_verify(tables, job, repair));
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let tables = tables.into_iter().map(move |(table, outcome)| {
+        let rows = |sums: &Option<Sums>| sums.as_ref().map(|sums| count(sums.rows()));
+        let hash = |sums: &Option<Sums>| sums.as_ref().map(Sums::content);
         (
             table.schema,
             table.name,
@@ -58,12 +60,29 @@ fn verify(
             outcome.differing.map(|counts| count(counts.all())),
             repair.then(|| count(outcome.repaired)),
             outcome.seconds,
+            Some(outcome.source_seconds),
             outcome.remark,
         )
-    }))
+    });
+    let schema = schema.into_iter().map(|schema| {
+        let verdict = schema.verdict.as_str().to_owned();
+        let (name, none) = (SCHEMA_ROW.to_owned(), String::new());
+        (none, name, verdict, None, None, None, None, None, None, schema.seconds, None, schema.remark)
+    });
+    TableIterator::new(tables.chain(schema).collect::<Vec<_>>())
 }
 
-fn try_verify(list: &str, name: &str, repair: bool) -> Result<Vec<(select::Relation, Outcome)>, Refusal> {
+/// What was compared.
+struct Compared {
+    tables: Vec<(select::Relation, Outcome)>,
+    /// With `'*'` only.
+    schema: Option<Schema>,
+}
+
+/// The name of the row that is about the schema: no table's, because it has no schema's name.
+const SCHEMA_ROW: &str = "(schema)";
+
+fn try_verify(list: &str, name: &str, repair: bool) -> Result<Compared, Refusal> {
     preflight::preloaded()?;
     preflight::not_standby("the shadow cannot be compared")?;
     if xact::has_written() {
@@ -75,36 +94,61 @@ fn try_verify(list: &str, name: &str, repair: bool) -> Result<Vec<(select::Relat
         .hint("Call it by itself, or first in a transaction."));
     }
     let caller = Caller::current()?;
-    let (job, generation, chosen) = as_superuser(|| choose(list, name, &caller))?;
+    let Chosen { job, stored, members, tables, everything } = as_superuser(|| choose(list, name, &caller))?;
     let place = running(&job)?;
-    let hello = worker::session::hello(name, generation, Role::Verify, &server::database_name_here());
-    let relids: Vec<u32> = chosen.iter().map(|table| table.oid).collect();
-    let outcomes = settings::within(&settings::TEXT_FORM, || run::compare(&hello, place, &relids, repair))?;
-    Ok(chosen.into_iter().zip(outcomes).collect())
+    let hello = worker::session::hello(name, stored.generation, Role::Verify, &server::database_name_here());
+    let relids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    settings::within(&settings::TEXT_FORM, || {
+        let outcomes = run::compare(&hello, place, &relids, repair)?;
+        let scope = Scope { relids: &members, whole_database: stored.scope.whole_database };
+        let schema = everything.then(|| run::compare_schema(&hello, place, &scope)).transpose()?;
+        Ok(Compared { tables: tables.into_iter().zip(outcomes).collect(), schema })
+    })
 }
 
-/// The job, its generation, and the tables of it that are meant. As superuser.
-fn choose(list: &str, name: &str, caller: &Caller) -> Result<(Job, u64, Vec<select::Relation>), Refusal> {
+/// What the caller means.
+struct Chosen {
+    job: Job,
+    stored: worker::job::Job,
+    /// All tables of the job.
+    members: Vec<u32>,
+    /// Those that are meant.
+    tables: Vec<select::Relation>,
+    /// All are.
+    everything: bool,
+}
+
+/// The job, and the tables of it that are meant. As superuser.
+fn choose(list: &str, name: &str, caller: &Caller) -> Result<Chosen, Refusal> {
     let job = Job::get(name)?;
-    let generation = worker::job::load(name).generation;
+    let stored = worker::job::load(name);
+    let mut members = worker::job::tables(name);
+    members.retain(|member| member.state != "excluded");
+    if members.iter().any(|member| member.state == "pending") {
+        return Err(Refusal::not_ready(format!("the copy of job \"{name}\" is not complete")).hint(
+            "Wait for it with wait_for_shadow(); its progress is in the view scry_backfill.progress.",
+        ));
+    }
+    let mut members: Vec<u32> = members.into_iter().map(|member| member.relid).collect();
+    members.sort_unstable();
     let options = JobOptions { keyless: Keyless::InsertsOnly, ..JobOptions::default() };
     let selection = select::select(list, &options, caller)?;
     let everything = super::names::parse(list)?.iter().any(|pattern| pattern.is_everything());
     let chosen: Vec<_> =
-        selection.tables.into_iter().filter(|t| job.tables.binary_search(&t.oid).is_ok()).collect();
+        selection.tables.into_iter().filter(|t| members.binary_search(&t.oid).is_ok()).collect();
     if let Some(refusal) = selection.refused.into_iter().next()
-        && (!everything || chosen.len() < job.tables.len())
+        && (!everything || chosen.len() < members.len())
     {
         return Err(refusal);
     }
-    if chosen.is_empty() && !job.tables.is_empty() {
+    if chosen.is_empty() && !members.is_empty() {
         return Err(Refusal::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             format!("job \"{name}\" has no table that fits \"{}\"", list.trim()),
         )
         .hint("Its tables are in the view scry_backfill.tables."));
     }
-    Ok((job, generation, chosen))
+    Ok(Chosen { job, stored, members, tables: chosen, everything })
 }
 
 /// The job's place in shared memory; an error in words if nothing follows.
@@ -124,11 +168,6 @@ fn running(job: &Job) -> Result<JobRef, Refusal> {
         ))
         .detail("Both sides are compared at one position of the stream of changes.")
         .hint("Start a job of mode hybrid."));
-    }
-    if !job.copied {
-        return Err(Refusal::not_ready(format!("the copy of job \"{name}\" is not complete")).hint(
-            "Wait for it with wait_for_shadow(); its progress is in the view scry_backfill.progress.",
-        ));
     }
     job.place().ok_or_else(|| {
         Refusal::not_ready(format!("job \"{name}\" has not been found by the launcher yet"))

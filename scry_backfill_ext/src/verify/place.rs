@@ -35,6 +35,10 @@ impl Place {
             }
             let moment = Moment::take();
             let seen = current_snapshot()?;
+            if seen.len() > SEEN_BYTES_MAX {
+                return Err(Refusal::not_ready("too many transactions run at this moment to note them all")
+                    .hint("Try again when fewer are running."));
+            }
             let lsn = wal::insert_position();
             link.ask(&Ask::Position { seen, lsn, hold })?;
             // What is not on disk is not decoded; the position is sent when it is reached.
@@ -71,4 +75,6 @@ fn current_snapshot() -> Result<String, Refusal> {
 
 /// Snapshots that are tried. Under heavy load one in a few does not fit.
 const ATTEMPTS_MAX: u32 = 60;
+/// Bytes of a snapshot's text: the bound of its field (docs/wire-format.md, ask).
+const SEEN_BYTES_MAX: usize = 512 << 10;
 const PAUSE: Duration = Duration::from_millis(1);

@@ -69,8 +69,10 @@ pub struct Outcome {
     pub differing: Option<DiffCounts>,
     /// Rows of the source that were written to the shadow, and rows removed there.
     pub repaired: u64,
-    /// Seconds spent on it.
+    /// Seconds spent on it, on both sides at the same time.
     pub seconds: f64,
+    /// Of them, seconds that the source's rows took to be hashed.
+    pub source_seconds: f64,
     /// More, in words.
     pub remark: String,
     keys: Option<HashSet<u128>>,
@@ -86,6 +88,7 @@ impl Outcome {
             differing: None,
             repaired: 0,
             seconds: 0.0,
+            source_seconds: 0.0,
             remark: String::new(),
             keys: None,
         }
@@ -104,6 +107,54 @@ impl Outcome {
     fn is_mendable(&self) -> bool {
         self.verdict == Verdict::Differs && self.keys.as_ref().is_some_and(|keys| !keys.is_empty())
     }
+}
+
+/// What is known of the schema.
+#[derive(Debug)]
+pub struct Schema {
+    /// Whether both sides have the same.
+    pub verdict: Verdict,
+    /// Seconds spent on it.
+    pub seconds: f64,
+    /// What differs.
+    pub remark: String,
+}
+
+/// What to compare the schema of.
+pub struct Scope<'a> {
+    /// All tables of the job.
+    pub relids: &'a [u32],
+    /// Everything else of the database too.
+    pub whole_database: bool,
+}
+
+/// Compares the schema of the job's tables and of what they need.
+pub fn compare_schema(hello: &Hello, job: JobRef, scope: &Scope<'_>) -> Result<Schema, Refusal> {
+    let started = Instant::now();
+    let mut link = Link::open(hello)?;
+    let mut schema = Schema { verdict: Verdict::Changing, seconds: 0.0, remark: String::new() };
+    // What was changed on one side while the other was read is equal the next time.
+    for _ in 0..ATTEMPTS_MAX {
+        let place = Place::find(&mut link, job, false)?;
+        table::send_catalog(&mut link, scope.relids, scope.whole_database)?;
+        let told = link.tell()?;
+        place.leave(&mut link)?;
+        (schema.verdict, schema.remark) = match told {
+            Tell::Schema { objects, differences: 0, .. } => (Verdict::Equal, format!("{objects} objects")),
+            Tell::Schema { differences, lines, .. } => {
+                let more = differences.saturating_sub(lines.len() as u64);
+                let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+                (Verdict::Differs, lines.join("; ") + &more)
+            }
+            Tell::Failed { reason, .. } => (Verdict::Unreadable, reason),
+            _ => return Err(unexpected("what differs in the schema")),
+        };
+        if schema.verdict == Verdict::Equal {
+            break;
+        }
+    }
+    schema.seconds = started.elapsed().as_secs_f64();
+    Ok(schema)
 }
 
 /// Compares these tables; an outcome each, in their order.
@@ -206,6 +257,7 @@ fn hash_all(link: &mut Link, open: &mut [&mut Outcome]) -> Result<(), Refusal> {
         match described {
             Some(described) => {
                 let source = table::sums(&described, filenode);
+                outcome.source_seconds = started.elapsed().as_secs_f64();
                 let shadow = link.tell()?;
                 judge(outcome, source, shadow, filenode)?;
             }

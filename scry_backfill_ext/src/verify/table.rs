@@ -13,6 +13,15 @@ use crate::catalog;
 use crate::pg::privileged::as_superuser;
 use crate::pg::scan::HashScan;
 
+/// Sends the source's catalog document for these tables, as the snapshot sees it.
+pub fn send_catalog(link: &mut Link, relids: &[u32], whole_database: bool) -> Result<(), Refusal> {
+    let document = as_superuser(|| catalog::document(relids, whole_database, &HashMap::new()));
+    let mut batch = Batch::new(Tag::Catalog);
+    serde_json::to_writer(batch.buf(), &document)
+        .map_err(|err| Refusal::not_ready(format!("could not write the catalog document: {err}")))?;
+    link.rows(&mut batch)
+}
+
 /// What hashing a table came to.
 #[derive(Debug)]
 pub enum Hashed {

@@ -5,6 +5,7 @@
 //! Ask ─► conversation ─┬─ Stop, Position: halts ─► stream worker stands still ─► a transaction opens
 //!                      ├─ Table: rows (COPY out) ─► sums
 //!                      ├─ Rows: diff ─► keys that differ
+//!                      ├─ Catalog: schema ─► differences
 //!                      └─ Mend: delete and COPY in, while the stream stands still
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod diff;
 mod mend;
 mod rows;
+mod schema;
 
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::apply::halt::{Asked, Reached, Wanted};
@@ -27,6 +29,7 @@ use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
 use diff::Differing;
 use rows::TableRows;
+use scry_wire::catalog::Catalog;
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::hash::Sums;
 use scry_wire::message::{Ask, CopyState, Hello, Level, Message, Relation, Tell};
@@ -88,7 +91,14 @@ struct Place {
 
 impl Conversation<'_> {
     async fn run(&mut self) -> Result<()> {
+        let mut document = Vec::new();
         while let Some(frame) = self.reader.next().await? {
+            if frame.tag() == Tag::Catalog {
+                if let Some(catalog) = schema::append(&mut document, &frame)? {
+                    self.schema(&catalog).await?;
+                }
+                continue;
+            }
             match ask_of(&frame)? {
                 Ask::Stop => self.stop().await?,
                 Ask::Position { seen, lsn, hold } => self.position(&seen, lsn, hold).await?,
@@ -169,6 +179,20 @@ impl Conversation<'_> {
         self.tell(relation, read.map(|()| Tell::Sums { relid: relation.relid, sums })).await
     }
 
+    async fn schema(&mut self, source: &Catalog) -> Result<()> {
+        self.need_place()?;
+        mark(&self.session).await?;
+        let compared = schema::compare(&self.session, source).await;
+        back_to_mark(&self.session).await?;
+        let answer = match compared {
+            Err(error @ Error::Sql { .. }) if !self.session.is_closed() => {
+                Tell::Failed { relid: 0, reason: error.to_string() }
+            }
+            compared => compared?,
+        };
+        self.sender.send(&answer).await
+    }
+
     async fn rows(&mut self, relation: &Relation, buckets: &[u16]) -> Result<()> {
         self.need_place()?;
         let source = diff::receive(&mut self.reader).await?;
@@ -240,15 +264,21 @@ async fn read_rows(
     row: impl FnMut(rows::Row) -> Result<()> + Send,
 ) -> Result<()> {
     relation_map::check_name(relation)?;
-    let cannot = || Error::sql("mark a place in a transaction");
-    session.batch_execute("SAVEPOINT scry_table").await.map_err(cannot())?;
+    mark(session).await?;
     let read = TableRows::new(relation, false).read(session, row).await;
-    // Ends what the table took: its lock, and an error of its own.
-    session
-        .batch_execute("ROLLBACK TO SAVEPOINT scry_table; RELEASE SAVEPOINT scry_table")
-        .await
-        .map_err(cannot())?;
+    back_to_mark(session).await?;
     read
+}
+
+async fn mark(session: &Session) -> Result<()> {
+    let marked = session.batch_execute("SAVEPOINT scry_verify").await;
+    marked.map_err(Error::sql("mark a place in a transaction"))
+}
+
+/// Ends what was taken since: locks, settings, an error.
+async fn back_to_mark(session: &Session) -> Result<()> {
+    let back = "ROLLBACK TO SAVEPOINT scry_verify; RELEASE SAVEPOINT scry_verify";
+    session.batch_execute(back).await.map_err(Error::sql("go back to a place in a transaction"))
 }
 
 fn ask_of(frame: &Frame) -> Result<Ask> {

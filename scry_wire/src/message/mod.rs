@@ -34,7 +34,7 @@ pub use notice::{Level, Notice};
 pub use refuse::{Refuse, RefuseKind};
 pub use relation::{Column, Format, Relation, ReplicaIdentity};
 pub use table_marks::{TableMark, TableMarks};
-pub use verify::{Ask, DiffCounts, KEYS_MAX, Tell};
+pub use verify::{Ask, DiffCounts, KEYS_MAX, SCHEMA_LINES_MAX, Tell};
 pub use welcome::{CopyState, Welcome};
 
 use crate::Error;

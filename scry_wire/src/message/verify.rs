@@ -7,6 +7,7 @@
 //! Rows, D…, End ─► Keys… Diff      which rows are not the same
 //! Mend, D…, End ─► Mended          the source's rows in place of the shadow's
 //! Settled                          the table was found equal: its quarantine ends
+//! C… ─► Schema                     the shadow's schema against the source's document
 //! Release                          the shadow's transaction ends; a held stream goes on
 //! ```
 //!
@@ -121,6 +122,15 @@ pub enum Tell {
         /// All differing keys have been told.
         listed: bool,
     },
+    /// The shadow's schema was compared with the source's document.
+    Schema {
+        /// Objects of the source.
+        objects: u64,
+        /// Objects that differ.
+        differences: u64,
+        /// The first of them, in words.
+        lines: Vec<String>,
+    },
     /// The rows are mended on the shadow, durably.
     Mended {
         /// The table.
@@ -132,8 +142,11 @@ pub enum Tell {
     },
 }
 
+/// Lines in one [`Tell::Schema`].
+pub const SCHEMA_LINES_MAX: usize = 64;
 /// Keys in one [`Tell::Keys`].
 pub const KEYS_MAX: usize = 32_768;
+const LINE_BYTES_MAX: usize = 4096;
 /// Bytes of a snapshot's text: as many running transactions as a server has connections.
 const SNAPSHOT_BYTES_MAX: usize = 512 << 10;
 
@@ -245,6 +258,14 @@ impl Message for Tell {
                 w.u64(counts.changed);
                 w.bool(*listed);
             }
+            Tell::Schema { objects, differences, lines } => {
+                w.u8(b'c');
+                w.u64(*objects);
+                w.u64(*differences);
+                let lines = lines.get(..SCHEMA_LINES_MAX).unwrap_or(lines);
+                w.u32(u32::try_from(lines.len()).unwrap_or(0));
+                lines.iter().for_each(|line| w.text(line, LINE_BYTES_MAX));
+            }
             Tell::Mended { relid, deleted, inserted } => {
                 w.u8(b'm');
                 w.u32(*relid);
@@ -279,6 +300,12 @@ impl Message for Tell {
                 },
                 listed: r.bool("listed")?,
             },
+            b'c' => {
+                let (objects, differences) = (r.u64("objects")?, r.u64("differences")?);
+                let count = r.count(SCHEMA_LINES_MAX, "lines")?;
+                let lines = (0..count).map(|_| r.text(LINE_BYTES_MAX, "line")).collect::<Result<_, _>>()?;
+                Tell::Schema { objects, differences, lines }
+            }
             b'm' => Tell::Mended {
                 relid: r.u32("relid")?,
                 deleted: r.u64("deleted rows")?,
@@ -350,6 +377,7 @@ mod tests {
             Tell::Failed { relid: 7, reason: "gone".to_owned() },
             Tell::Keys(vec![1, u128::MAX]),
             Tell::Diff { relid: 7, counts: DiffCounts { missing: 1, extra: 2, changed: 3 }, listed: true },
+            Tell::Schema { objects: 9, differences: 1, lines: vec!["table public.t: columns".to_owned()] },
             Tell::Mended { relid: 7, deleted: 1, inserted: 2 },
         ];
         for tell in tells {

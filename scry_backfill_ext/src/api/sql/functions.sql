@@ -56,7 +56,7 @@ RETURNS TABLE (
     source_rows pg_catalog.int8, shadow_rows pg_catalog.int8,
     source_hash pg_catalog.text, shadow_hash pg_catalog.text,
     differing_rows pg_catalog.int8, repaired_rows pg_catalog.int8,
-    seconds pg_catalog.float8, remark pg_catalog.text)
+    seconds pg_catalog.float8, source_seconds pg_catalog.float8, remark pg_catalog.text)
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 100
 AS 'MODULE_PATHNAME', 'verify_wrapper';
 

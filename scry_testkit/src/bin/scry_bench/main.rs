@@ -4,11 +4,13 @@
 //!   scry_bench latency   what a source's clients notice of a job
 //!   scry_bench decode    decoding in the server beside pg_recvlogical
 //!   scry_bench adaptive  pgbench beside a copy that gives way, and one that does not
+//!   scry_bench verify    the hash of a table beside a count of its rows
 //! ```
 
 mod adaptive;
 mod decode;
 mod latency;
+mod verify;
 
 use anyhow::{Result, bail};
 use scry_testkit::Lab;
@@ -30,7 +32,8 @@ fn run(which: &str) -> Result<()> {
         "latency" => latency::run(&Lab::new("latency")?),
         "decode" => decode::run(&Lab::new("decode")?),
         "adaptive" => adaptive::run(&Lab::new("adaptive")?),
-        _ => bail!("say what to measure: latency, decode or adaptive"),
+        "verify" => verify::run(&Lab::new("verify")?),
+        _ => bail!("say what to measure: latency, decode, adaptive or verify"),
     }
 }
 
