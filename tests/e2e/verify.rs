@@ -1,6 +1,6 @@
 //! `verify()`: equal is equal and different is different, while traffic goes on.
 
-use super::{PATIENT, SOON, error_of, mixed_load, mixed_pair, require_words};
+use super::{PATIENT, error_of, mixed_load, mixed_pair, require_words};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::pair::rows;
 use scry_testkit::{Pair, PairOptions, scenario};
@@ -42,12 +42,12 @@ fn verify_says_equal_while_writers_run() {
         let load = mixed_load(lab, &pair, false)?;
         pair.start_job_with("*", "options => '{\"keyless\": \"inserts_only\"}'")?;
         pair.wait_for_shadow(PATIENT)?;
-        for _ in 0..5 {
+        for _ in 0..4 {
             let before = load.commits();
             let found = verify(&pair, "")?;
             ensure!(found.len() >= 5, "too few tables: {found:?}");
             require_all_equal(&found)?;
-            load.wait_commits(before + 50, SOON)?;
+            load.wait_commits(before + 10, PATIENT)?;
         }
         load.stop()?;
         pair.assert_source_unharmed()
@@ -141,7 +141,7 @@ fn repair_mends_exactly_what_differs_under_load() {
              DELETE FROM full_row WHERE a = 5",
         )?;
         let after = load.commits();
-        load.wait_commits(after + 50, SOON)?;
+        load.wait_commits(after + 10, PATIENT)?;
         require_all_equal(&verify(&pair, "")?)?;
         load.stop()?;
         pair.assert_equal()?;
@@ -163,7 +163,7 @@ fn verify_names_what_differs_in_the_schema() {
         let found = verify(&pair, "")?;
         require(&found, "(schema)", &[("verdict", "equal")])?;
         pair.shadow_client()?.batch_execute(
-            "DROP INDEX shaped_a; ALTER TABLE shaped ALTER a SET DEFAULT 5; CREATE TABLE planted(a int)",
+            "DROP INDEX shaped_a; ALTER TABLE shaped ALTER a SET DEFAULT 5; CREATE TABLE public.planted(a int)",
         )?;
         let found = verify(&pair, "")?;
         require(&found, "(schema)", &[("verdict", "differs")])?;
