@@ -8,6 +8,8 @@
 //!    ├─ Sender ─── scry_sender run by hand (`scry_backfill.sender = external`)
 //!    └─ Pair ───── source + platform + shadow, wired; start_job, assert_equal
 //!   load ─────── concurrent mixed writers that count their own commits
+//!   history ──── random schema changes and rows, by a seed
+//!   schema_text ─ what pg_dump says of both sides
 //!   content ──── row count and content hash of every table, on both sides
 //!   scripted ─── a platform that lies
 //!   certs, proxy, memory, port, wait: what tests need beside
@@ -21,6 +23,7 @@
 pub mod certs;
 pub mod cluster;
 pub mod content;
+pub mod history;
 pub mod lab;
 pub mod load;
 pub mod memory;
@@ -30,6 +33,7 @@ pub mod port;
 pub mod program;
 pub mod proxy;
 pub mod rng;
+pub mod schema_text;
 pub mod scripted;
 pub mod sender;
 pub mod server_files;

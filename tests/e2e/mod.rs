@@ -16,6 +16,7 @@ mod programs;
 mod quarantine;
 mod rates;
 mod refusals;
+mod schema_changes;
 mod security;
 mod values;
 mod verify;

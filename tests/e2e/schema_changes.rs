@@ -1,0 +1,90 @@
+//! Schema changes while the shadow follows: in their place in the stream,
+//! whatever is done in whatever order.
+
+use super::PATIENT;
+use anyhow::{Context, Result};
+use scry_testkit::history::History;
+use scry_testkit::{Pair, PairOptions, scenario, schema_text};
+
+/// Changes of tables between rows, by themselves and inside transactions.
+#[test]
+fn tables_change_between_rows() {
+    scenario("schema_changes", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "CREATE TABLE users(id int PRIMARY KEY, name text NOT NULL, born date);
+             CREATE TABLE orders(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id int REFERENCES users, total numeric);
+             CREATE VIEW big_orders AS SELECT id, total FROM orders WHERE total > 100;
+             INSERT INTO users SELECT i, 'user ' || i, DATE '2000-01-01' + i FROM generate_series(1, 200) i;
+             INSERT INTO orders(user_id, total) SELECT i, i * 2.5 FROM generate_series(1, 200) i",
+        )?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        for step in [
+            "ALTER TABLE users ADD COLUMN email text; INSERT INTO users VALUES (1000, 'new', NULL, 'a@b')",
+            "ALTER TABLE users ADD COLUMN seen timestamptz DEFAULT now()",
+            "BEGIN; UPDATE users SET name = 'before' WHERE id = 1; ALTER TABLE users RENAME name TO full_name;
+             UPDATE users SET full_name = 'after' WHERE id = 2; COMMIT",
+            "BEGIN; ALTER TABLE users DROP COLUMN full_name; UPDATE users SET born = NULL; ROLLBACK",
+            "BEGIN; SAVEPOINT s; ALTER TABLE orders ADD COLUMN lost int; ROLLBACK TO s; ALTER TABLE orders ADD COLUMN kept int DEFAULT 7;
+             UPDATE orders SET kept = 8 WHERE id = 3; COMMIT",
+            "CREATE TABLE items(id int PRIMARY KEY, what text); INSERT INTO items SELECT i, md5(i::text) FROM generate_series(1, 50) i",
+            "BEGIN; CREATE TYPE state AS ENUM ('open', 'done'); CREATE TABLE jobs(id serial PRIMARY KEY, state state DEFAULT 'open');
+             INSERT INTO jobs DEFAULT VALUES; INSERT INTO jobs DEFAULT VALUES; COMMIT; ALTER TYPE state ADD VALUE 'late' BEFORE 'done'",
+            "INSERT INTO jobs(state) VALUES ('late')",
+            "ALTER TABLE users DROP COLUMN born; UPDATE users SET email = id::text",
+            "BEGIN; ALTER TABLE items RENAME TO old_items; CREATE TABLE items(id int PRIMARY KEY, n int); INSERT INTO items SELECT id, id FROM old_items; COMMIT",
+            "CREATE INDEX ON users (full_name); ALTER TABLE users ADD CONSTRAINT email_length CHECK (length(email) < 100)",
+            "DROP TABLE old_items; UPDATE items SET n = n + 1",
+            "ALTER TABLE items REPLICA IDENTITY FULL; UPDATE items SET n = n + 1; ALTER TABLE items DROP CONSTRAINT items_pkey; DELETE FROM items WHERE n < 10",
+            "CREATE SCHEMA archive; ALTER TABLE items SET SCHEMA archive; INSERT INTO archive.items VALUES (1000, 1)",
+            // Values that only a copy can bring.
+            "ALTER TABLE orders ALTER total TYPE text USING 'total ' || total",
+            "UPDATE orders SET total = 'x' WHERE id < 5; ALTER TABLE users ADD COLUMN dice float8 DEFAULT random()",
+        ] {
+            pair.sql(step).with_context(|| step.to_owned())?;
+            pair.assert_equal().with_context(|| step.to_owned())?;
+            schema_text::require_equal(&pair).with_context(|| step.to_owned())?;
+        }
+        pair.assert_source_unharmed()
+    });
+}
+
+/// A random history, as long as `SCRY_STEPS` says; `make soak` runs long ones.
+#[test]
+fn a_random_history_ends_equal() {
+    scenario("random_history", |lab| {
+        let steps: u64 = std::env::var("SCRY_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "CREATE SCHEMA app; CREATE SCHEMA \"Od d\"; CREATE TABLE app.first(id int PRIMARY KEY, v text)",
+        )?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let mut history = History::new(lab.rng());
+        let mut client = pair.source_client()?;
+        for step in 1..=steps {
+            history.step(&mut client)?;
+            if step % 40 == 0 || step == steps {
+                same(&pair).with_context(|| {
+                    format!(
+                        "seed {}, step {step}; the last statements were\n{}",
+                        lab.seed,
+                        history.tally.recent.join(";\n")
+                    )
+                })?;
+            }
+        }
+        let tally = &history.tally;
+        println!(
+            "seed {}: {} steps, {} schema changes, {} statements on rows, {} refused: equal",
+            lab.seed, tally.steps, tally.changes, tally.rows, tally.refused
+        );
+        pair.assert_source_unharmed()
+    });
+}
+
+fn same(pair: &Pair) -> Result<()> {
+    pair.assert_equal()?;
+    schema_text::require_equal(pair)
+}
