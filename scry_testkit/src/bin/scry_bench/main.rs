@@ -5,11 +5,15 @@
 //!   scry_bench decode    decoding in the server beside pg_recvlogical
 //!   scry_bench adaptive  pgbench beside a copy that gives way, and one that does not
 //!   scry_bench verify    the hash of a table beside a count of its rows
+//!   scry_bench follow    a backlog into the shadow, beside PostgreSQL's own subscription
+//!   scry_bench copy      the first copy, beside the same
 //! ```
 
 mod adaptive;
+mod cpu;
 mod decode;
 mod latency;
+mod replication;
 mod verify;
 
 use anyhow::{Result, bail};
@@ -33,7 +37,9 @@ fn run(which: &str) -> Result<()> {
         "decode" => decode::run(&Lab::new("decode")?),
         "adaptive" => adaptive::run(&Lab::new("adaptive")?),
         "verify" => verify::run(&Lab::new("verify")?),
-        _ => bail!("say what to measure: latency, decode, adaptive or verify"),
+        "follow" => replication::follow(&Lab::new("follow")?),
+        "copy" => replication::copy(&Lab::new("copy")?),
+        _ => bail!("say what to measure: latency, decode, adaptive, verify, follow or copy"),
     }
 }
 
