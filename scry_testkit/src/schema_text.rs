@@ -46,7 +46,8 @@ fn statements(command: &mut std::process::Command) -> Result<BTreeSet<String>> {
         .skip(1)
         // The first line names the object, and its owner.
         .filter_map(|part| part.split_once("\n--\n\n").map(|(_, statement)| statement))
-        .map(|statement| statement.trim().to_owned())
+        // The last one is followed by the end of the dump.
+        .map(|statement| statement.split("\n--\n").next().unwrap_or_default().trim().to_owned())
         .filter(|statement| !statement.contains("scry_backfill") && !statement.is_empty())
         .collect())
 }
