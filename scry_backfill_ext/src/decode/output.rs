@@ -12,16 +12,14 @@
 //! goes on from the shadow's position (delivery contract, rule 3).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::change::{
     Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
 };
-use scry_wire::message::{Confirm, Message, Relation, TableMark, TableMarks};
+use scry_wire::message::{Confirm, Message, TableMark, TableMarks};
 use scry_wire::{Lsn, SeenBy};
 
 use super::relation_cache::{Lookup, RelationCache};
@@ -217,6 +215,10 @@ impl Output {
         };
         self.schemas.dirty = false;
         self.schemas.asked = Asked::default();
+        if !self.schemas.unidentified.is_empty() {
+            // One of them may have an identity now: whoever copies looks at that.
+            self.link.live.late_wanted.fetch_add(1, AcqRel);
+        }
         for text in &reading.left_out {
             if self.schemas.told.insert(text.clone()) {
                 self.link.job.event(Level::Warning, text, "");
@@ -226,7 +228,8 @@ impl Output {
             return;
         }
         begin_if_new(&mut self.begun, &mut self.batch, transaction);
-        let hold: Vec<u32> = reading.notes.held.keys().copied().collect();
+        let hold: Vec<u32> =
+            reading.notes.held.keys().chain(reading.notes.unidentified.keys()).copied().collect();
         if let Err(err) = ChangeWriter::new(self.batch.buf()).schema(&hold, &reading.document) {
             pgrx::error!("the catalog document is too large to be sent: {err}");
         }
@@ -238,6 +241,24 @@ impl Output {
             self.schemas.notes.extend(reading.notes);
         }
         self.flush();
+    }
+
+    /// Which row has changed is not known: the table goes on hold until it has a
+    /// replica identity again, and is copied then. What changes in it before
+    /// that is in the copy, because giving it one waits for all who write to it.
+    fn lose_identity(&mut self, transaction: &Transaction, relid: u32, name: &str) {
+        if !self.schemas.unidentified.insert(relid) {
+            return;
+        }
+        let message =
+            format!("table \"{name}\" has no replica identity, and a row of it has changed: it is on hold");
+        let hint = format!(
+            "Give it a primary key, or ALTER TABLE {name} REPLICA IDENTITY USING INDEX ...: then it is copied and \
+             follows again; the other tables follow meanwhile."
+        );
+        self.link.job.event(Level::Warning, &message, &hint);
+        self.schemas.asked.unidentified.insert(relid);
+        self.bring_schema(transaction);
     }
 
     /// Somebody's migration holds a table that a view reads: its end is waited
@@ -268,6 +289,8 @@ pub struct Schemas {
     /// What the next schema must look into.
     asked: Asked,
     notes: Notes,
+    /// Tables on hold for want of a replica identity, as far as this stream has met them.
+    unidentified: BTreeSet<u32>,
     /// What has been told already.
     told: BTreeSet<String>,
 }
@@ -286,6 +309,7 @@ impl Schemas {
             seen_by,
             asked: Asked::default(),
             notes: Notes::default(),
+            unidentified: BTreeSet::new(),
             told: BTreeSet::new(),
         }
     }
@@ -414,23 +438,6 @@ fn take_frames(
     Ok(())
 }
 
-/// A table that had a replica identity at start() has none any more: its
-/// changes cannot be followed, and must not be passed over in silence.
-fn no_identity(relation: &Relation) -> ! {
-    let name = format!("{}.{}", relation.schema, relation.name);
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("cannot follow an UPDATE or DELETE of table \"{name}\": it has no replica identity"),
-        "scry_backfill",
-    )
-    .set_hint(format!(
-        "Stop the job, give the table a primary key or ALTER TABLE {name} REPLICA IDENTITY USING INDEX, and start \
-         it again; or start it with options => '{{\"keyless\": \"inserts_only\"}}'."
-    ))
-    .report(PgLogLevel::ERROR);
-    unreachable!("an error has been raised")
-}
-
 impl Sink for Output {
     fn begin(&mut self, _transaction: &Transaction) {
         self.begun = false;
@@ -451,12 +458,17 @@ impl Sink for Output {
             return;
         }
         if !entry.has_identity && !matches!(change, RowChange::Insert(_)) {
-            if self.inserts_only {
-                return;
+            if !self.inserts_only {
+                let relid = entry.description.relid;
+                let name = format!("{}.{}", entry.description.schema, entry.description.name);
+                self.lose_identity(transaction, relid, &name);
             }
-            no_identity(&entry.description);
+            return;
         }
         if !entry.announced {
+            if entry.has_identity {
+                self.schemas.unidentified.remove(&entry.description.relid);
+            }
             ChangeWriter::new(self.batch.buf()).relation(&entry.description);
             entry.announced = true;
         }

@@ -56,6 +56,8 @@ pub struct Notes {
     pub joined: BTreeMap<u32, Member>,
     /// To be copied while the stream goes on; some may be new.
     pub held: BTreeMap<u32, Member>,
+    /// On hold until they have a replica identity again.
+    pub unidentified: BTreeMap<u32, Member>,
     /// Not in the job any more.
     pub gone: BTreeSet<u32>,
 }
@@ -63,7 +65,7 @@ pub struct Notes {
 impl Notes {
     /// Whether there is nothing to note.
     pub fn is_empty(&self) -> bool {
-        self.joined.is_empty() && self.held.is_empty() && self.gone.is_empty()
+        self.joined.is_empty() && self.held.is_empty() && self.unidentified.is_empty() && self.gone.is_empty()
     }
 
     /// Adds what came later.
@@ -71,11 +73,23 @@ impl Notes {
         for relid in later.gone {
             self.joined.remove(&relid);
             self.held.remove(&relid);
+            self.unidentified.remove(&relid);
             self.gone.insert(relid);
         }
-        self.gone.retain(|relid| !later.joined.contains_key(relid) && !later.held.contains_key(relid));
-        self.joined.extend(later.joined);
-        self.held.extend(later.held);
+        for (relid, member) in later.joined {
+            self.gone.remove(&relid);
+            self.joined.insert(relid, member);
+        }
+        for (relid, member) in later.held {
+            self.gone.remove(&relid);
+            self.unidentified.remove(&relid);
+            self.held.insert(relid, member);
+        }
+        for (relid, member) in later.unidentified {
+            self.gone.remove(&relid);
+            self.held.remove(&relid);
+            self.unidentified.insert(relid, member);
+        }
     }
 }
 
@@ -100,6 +114,8 @@ pub struct Asked {
     pub wanted: BTreeSet<u32>,
     /// Tables that a command has rewritten.
     pub rewritten: BTreeSet<u32>,
+    /// Tables of which a row has changed that cannot be identified.
+    pub unidentified: BTreeSet<u32>,
 }
 
 /// What the stream brings: the catalog, and what the job wants done with
@@ -171,7 +187,9 @@ impl SchemaReader {
         for (relid, member) in &tables {
             let is_new = !followed.contains(relid);
             let is_born_here = born.get(relid).is_some_and(|xid| historic::is_current_transaction(*xid));
-            if asked.wanted.contains(relid) || rewritten.contains(relid) || (is_new && !is_born_here) {
+            if asked.unidentified.contains(relid) {
+                notes.unidentified.insert(*relid, member.clone());
+            } else if asked.wanted.contains(relid) || rewritten.contains(relid) || (is_new && !is_born_here) {
                 notes.held.insert(*relid, member.clone());
             } else if is_new {
                 notes.joined.insert(*relid, member.clone());

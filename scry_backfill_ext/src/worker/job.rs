@@ -45,7 +45,7 @@ pub struct Job {
 pub struct JobTable {
     /// The table.
     pub relid: u32,
-    /// `pending`, `copied`, `held` or `excluded`.
+    /// `pending`, `copied`, `held`, `unidentified` or `excluded`.
     pub state: String,
     /// What the snapshot of its copy saw, if it was not the slot's own.
     pub seen_by: Option<String>,
@@ -189,6 +189,7 @@ pub fn note_tables(name: &str, notes: &Notes) {
         .iter()
         .map(|(relid, member)| (relid, member, "copied"))
         .chain(notes.held.iter().map(|(relid, member)| (relid, member, "held")))
+        .chain(notes.unidentified.iter().map(|(relid, member)| (relid, member, "unidentified")))
     {
         execute(
             "INSERT INTO scry_backfill.job_table (job, relid, schema_name, table_name, state) \
@@ -279,8 +280,14 @@ pub struct Held {
 
 /// The tables of job `name` that are on hold.
 pub fn held(name: &str) -> Vec<Held> {
-    const SQL: &str = "SELECT relid, holds FROM scry_backfill.job_table \
-                       WHERE job OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'held'";
+    const SQL: &str = "SELECT t.relid, t.holds FROM scry_backfill.job_table AS t \
+        WHERE t.job OPERATOR(pg_catalog.=) $1 AND (t.state OPERATOR(pg_catalog.=) 'held' \
+            OR t.state OPERATOR(pg_catalog.=) 'unidentified' AND EXISTS ( \
+                SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) t.relid AND ( \
+                    c.relreplident OPERATOR(pg_catalog.=) 'f' OR EXISTS ( \
+                        SELECT FROM pg_catalog.pg_index AS i \
+                        WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisvalid AND i.indimmediate AND CASE c.relreplident \
+                            WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END))))";
     let loaded = Spi::connect(|client| -> Result<Vec<Held>, SpiError> {
         client
             .select(SQL, None, &[DatumWithOid::from(name)])?
@@ -313,7 +320,7 @@ pub fn end_hold(name: &str, held: &[Held], copied: &[CopiedTable]) {
         execute(
             "UPDATE scry_backfill.job_table SET state = 'copied', rows = $3 \
              WHERE job OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2 \
-             AND state OPERATOR(pg_catalog.=) 'held' AND holds OPERATOR(pg_catalog.=) $4",
+             AND state OPERATOR(pg_catalog.=) ANY (ARRAY['held', 'unidentified']) AND holds OPERATOR(pg_catalog.=) $4",
             &[
                 DatumWithOid::from(name),
                 DatumWithOid::from(Oid::from(table.relid)),

@@ -17,7 +17,12 @@ pub const KINDS: &[(&str, u64, Make)] = &[
     ("add column", 12, add_column),
     ("drop column", 5, |r, c, _| {
         let (table, column) = column(r, c)?;
-        Some(format!("ALTER TABLE {} DROP COLUMN {} CASCADE", table.name, column.name))
+        Some(format!(
+            "ALTER TABLE {t} DROP COLUMN {} CASCADE{}",
+            column.name,
+            if column.key { format!("; {}", full(&table.name)) } else { String::new() },
+            t = table.name
+        ))
     }),
     ("rename column", 6, |r, c, n| {
         let (table, column) = column(r, c)?;
@@ -70,7 +75,7 @@ pub const KINDS: &[(&str, u64, Make)] = &[
     }),
     ("drop constraint", 3, |r, c, _| {
         let (table, name) = r.pick(&c.constraints)?;
-        Some(format!("ALTER TABLE {table} DROP CONSTRAINT {name} CASCADE"))
+        Some(format!("ALTER TABLE {table} DROP CONSTRAINT {name} CASCADE; {}", full(table)))
     }),
     ("create index", 7, create_index),
     ("rename index", 2, |r, c, n| Some(format!("ALTER INDEX {} RENAME TO i{n}", r.pick(&c.indexes)?))),
@@ -233,6 +238,11 @@ pub fn statement(rng: &mut Rng, catalog: &Catalog, number: u64) -> Option<String
         at -= share;
     }
     None
+}
+
+/// What a table needs whose key may be gone.
+fn full(table: &str) -> String {
+    format!("ALTER TABLE {table} REPLICA IDENTITY FULL")
 }
 
 fn schema(rng: &mut Rng) -> &'static str {

@@ -38,8 +38,9 @@ CREATE TABLE scry_backfill.job_table (
     schema_name pg_catalog.text NOT NULL,
     table_name pg_catalog.text NOT NULL,
     state pg_catalog.text NOT NULL DEFAULT 'pending'
-        -- held: its changes wait on the platform until it is copied; excluded: the job leaves it alone.
-        CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'copied', 'held', 'excluded'])),
+        -- held: its changes wait on the platform until it is copied; unidentified: as held, until it has a
+        -- replica identity; excluded: the job leaves it alone.
+        CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'copied', 'held', 'unidentified', 'excluded'])),
     copy_snapshot pg_catalog.text,
     -- How often it has been put on hold.
     holds pg_catalog.int8 NOT NULL DEFAULT 0,

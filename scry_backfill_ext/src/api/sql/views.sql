@@ -168,7 +168,7 @@ CROSS JOIN LATERAL (
         CASE
             WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'copied'
             -- A table on hold is live when the stream has passed its copy.
-            WHEN c.chunks OPERATOR(pg_catalog.=) c.chunks_done AND jt.state OPERATOR(pg_catalog.<>) 'held' THEN 'copied'
+            WHEN c.chunks OPERATOR(pg_catalog.=) c.chunks_done AND NOT jt.state OPERATOR(pg_catalog.=) ANY (ARRAY['held', 'unidentified']) THEN 'copied'
             WHEN c.started_at_us OPERATOR(pg_catalog.<>) 0 THEN 'copying'
             ELSE 'waiting'
         END AS state,
@@ -192,7 +192,7 @@ SELECT
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND jt.diverged THEN 'diverged'
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' AND jt.quarantined OPERATOR(pg_catalog.>) 0 THEN 'quarantined'
         WHEN jt.state OPERATOR(pg_catalog.=) 'copied' THEN 'following'
-        WHEN jt.state OPERATOR(pg_catalog.=) 'excluded' THEN 'excluded'
+        WHEN jt.state OPERATOR(pg_catalog.=) ANY (ARRAY['excluded', 'unidentified']) THEN jt.state
         ELSE 'copying'
     END AS state,
     CASE c.relreplident WHEN 'd' THEN 'primary key' WHEN 'i' THEN 'index' WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' END
