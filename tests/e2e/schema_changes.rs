@@ -85,6 +85,10 @@ fn a_random_history_ends_equal() {
 }
 
 fn same(pair: &Pair) -> Result<()> {
-    pair.assert_equal()?;
-    schema_text::require_equal(pair)
+    let equal = pair.assert_equal().and_then(|()| schema_text::require_equal(pair));
+    equal.with_context(|| {
+        let tables =
+            pair.sql("SELECT schema_name, table_name, state, replica_identity FROM scry_backfill.tables");
+        format!("{tables:?}\n{}", pair.describe_status())
+    })
 }

@@ -105,6 +105,8 @@ pub struct RelationCache {
     entries: HashMap<u32, Cached, BuildHasherDefault<OidHasher>>,
     /// Partitions of followed tables that the job does not follow, looked into once.
     strangers: BTreeSet<u32>,
+    /// Tables outside the job that were new when their first row came, looked into once.
+    newcomers: BTreeSet<u32>,
     /// What stands in the stream of this connection, of relations whose entry was dropped.
     announced: HashMap<u32, Relation>,
 }
@@ -117,6 +119,7 @@ impl RelationCache {
             followed,
             entries: HashMap::default(),
             strangers: BTreeSet::new(),
+            newcomers: BTreeSet::new(),
             announced: HashMap::new(),
         }
     }
@@ -161,7 +164,8 @@ impl RelationCache {
             let is_stranger = self.strangers.len() < STRANGERS_MAX
                 && !self.followed.excluded.contains(&relid)
                 && relation.ancestors().iter().any(|parent| self.followed.parents.contains(parent));
-            return (Cached::Ignored, is_stranger && self.strangers.insert(relid));
+            let is_new = relation.is_of_this_transaction() && self.newcomers.insert(relid);
+            return (Cached::Ignored, is_new || (is_stranger && self.strangers.insert(relid)));
         };
         let (description, encoder) = relation.describe(Toast::Unchanged);
         let last = self.announced.remove(&relid);

@@ -38,12 +38,15 @@ pub fn read<R>(work: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// Whether `xid` is the transaction being decoded or one of its
-/// subtransactions. Inside [`read`].
+/// subtransactions. Inside a callback of the decoder.
 pub fn is_current_transaction(xid: u32) -> bool {
-    // SAFETY: `read` has pushed the historic snapshot; in such a one subxip
+    // SAFETY: this is the historic snapshot when one is active (snapmgr.c); in such a one subxip
     // holds the decoded transaction and its subtransactions (reorderbuffer.c, ReorderBufferCopySnap).
     unsafe {
-        let snapshot = pg_sys::GetActiveSnapshot();
+        if !pg_sys::HistoricSnapshotActive() {
+            return false;
+        }
+        let snapshot = pg_sys::GetTransactionSnapshot();
         if snapshot.is_null() || (*snapshot).subxip.is_null() || (*snapshot).subxcnt <= 0 {
             return false;
         }

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use scry_wire::message::{Column, Relation, ReplicaIdentity};
 
+use super::historic;
 use super::row::{self, RowEncoder, Toast};
 use super::{compat, ffi};
 use crate::batch::LargeValue;
@@ -42,6 +43,26 @@ impl RelationRef<'_> {
     pub fn is_partition(&self) -> bool {
         // SAFETY: open by contract; rd_rel is always set.
         unsafe { (*(*self.relation).rd_rel).relispartition }
+    }
+
+    /// Whether it is an ordinary table that the transaction being decoded has
+    /// made or altered: what writes rows into a new table (`CREATE TABLE AS`)
+    /// does so before its event trigger says that there is one.
+    pub fn is_of_this_transaction(&self) -> bool {
+        // SAFETY: open by contract; the tuple is released before returning.
+        unsafe {
+            if (*(*self.relation).rd_rel).relkind != pg_sys::RELKIND_RELATION as std::ffi::c_char {
+                return false;
+            }
+            let cache = pg_sys::SysCacheIdentifier::RELOID as i32;
+            let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from((*self.relation).rd_id));
+            if tuple.is_null() {
+                return false;
+            }
+            let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+            pg_sys::ReleaseSysCache(tuple);
+            historic::is_current_transaction(xmin.into_inner())
+        }
     }
 
     /// The partitioned tables above a partition, nearest first.

@@ -17,6 +17,9 @@ pub const KINDS: &[(&str, u64, Make)] = &[
     ("add column", 12, add_column),
     ("drop column", 5, |r, c, _| {
         let (table, column) = column(r, c)?;
+        if table.partitioned && column.key {
+            return None;
+        }
         Some(format!(
             "ALTER TABLE {t} DROP COLUMN {} CASCADE{}",
             column.name,
@@ -75,6 +78,10 @@ pub const KINDS: &[(&str, u64, Make)] = &[
     }),
     ("drop constraint", 3, |r, c, _| {
         let (table, name) = r.pick(&c.constraints)?;
+        // A parent's key is its partitions' too, and they would all need another identity.
+        if c.tables.iter().any(|t| t.partitioned && t.is_named(table)) {
+            return None;
+        }
         Some(format!("ALTER TABLE {table} DROP CONSTRAINT {name} CASCADE; {}", full(table)))
     }),
     ("create index", 7, create_index),

@@ -39,6 +39,11 @@ impl Table {
         self.name.split('.').next().unwrap_or_default()
     }
 
+    /// Whether `regclass` means it: without a schema of the search path, maybe.
+    pub fn is_named(&self, regclass: &str) -> bool {
+        self.name == regclass || self.name.strip_prefix("public.") == Some(regclass)
+    }
+
     /// Columns that can be written.
     pub fn writable(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|column| !column.generated && column.identity != "a")
