@@ -211,3 +211,211 @@ fn key_of(tuple: &[u8], columns: usize) -> Vec<u8> {
     values[0] = Some(id);
     row(&values)
 }
+
+/// Texts of which each type takes those that it can read.
+const SAMPLES: &[&str] = &[
+    "",
+    "0",
+    "1",
+    "-1",
+    "5",
+    "t",
+    "false",
+    "x",
+    "NULL",
+    "\\N",
+    " é€😀\t\n",
+    "it's \"q\" \\x",
+    "101",
+    "\\x00ff",
+    "00",
+    "32767",
+    "-32768",
+    "2147483647",
+    "-2147483648",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "4294967295",
+    "18446744073709551615",
+    "0.1",
+    "-0",
+    "1e-300",
+    "3.4e38",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e1000",
+    "-92233720368547758.08",
+    "infinity",
+    "-infinity",
+    "4713-01-01 BC",
+    "5874897-12-31",
+    "294276-12-31 23:59:59.999999+00",
+    "24:00:00",
+    "00:00:00-15:59",
+    "-178000000 years",
+    "1 mon -1 day 00:00:00.000001",
+    "00000000-0000-0000-0000-000000000000",
+    "{\"a\": [1, null]}",
+    "null",
+    "<a>b</a>",
+    "$.a[*] ? (@ > 1)",
+    "::1/64",
+    "10.0.0.0/8",
+    "08:00:2b:01:02:03",
+    "08:00:2b:01:02:03:04:05",
+    "(1,-2)",
+    "[(0,0),(1,1)]",
+    "((0,0),(1,1),(2,0))",
+    "<(0,0),5>",
+    "{1,2,3}",
+    "(2,2),(0,0)",
+    "'a':1A 'b':2",
+    "'a' & !'b'",
+    "16/B374D848",
+    "(3,4)",
+    "10:20:10,14,15",
+    "pg_class",
+    "pg_catalog.pg_class",
+    "lower",
+    "lower(text)",
+    "+",
+    "=(integer,integer)",
+    "integer",
+    "postgres",
+    "english",
+    "simple",
+    "\"C\"",
+    "1 2 3",
+    "=r/postgres",
+    "empty",
+    "[1,5)",
+    "(,)",
+    "[1.5,2.5]",
+    "[2020-01-01,2021-01-01)",
+    "{}",
+    "{[1,2),[5,7)}",
+    "{(,)}",
+    "{[2020-01-01,2021-01-01)}",
+];
+
+/// Types that say themselves that they take no value from outside.
+const CLOSED: [&str; 7] = [
+    "gtsvector",
+    "pg_brin_bloom_summary",
+    "pg_brin_minmax_multi_summary",
+    "pg_dependencies",
+    "pg_mcv_list",
+    "pg_ndistinct",
+    "pg_node_tree",
+];
+
+const ACCEPTS: &str =
+    "CREATE FUNCTION pg_temp.accepts(sample text, of_type text) RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN EXECUTE pg_catalog.format('SELECT %L::%s', sample, of_type); RETURN true;
+    EXCEPTION WHEN OTHERS THEN RETURN false; END $$";
+
+const BUILT_IN: &str = "SELECT t.typname::text, pg_catalog.format_type(t.oid, NULL), t.typsend <> 0 AND t.typreceive <> 0, \
+            ARRAY(SELECT s.sample FROM unnest($1::text[]) WITH ORDINALITY AS s (sample, place) \
+                  WHERE pg_temp.accepts(s.sample, pg_catalog.format_type(t.oid, NULL)) ORDER BY s.place) \
+     FROM pg_type AS t \
+     WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype IN ('b', 'r', 'm') AND t.typisdefined \
+       AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.typarray = t.oid) \
+     ORDER BY 1";
+
+/// The server is asked which types there are, so that none is forgotten.
+#[tokio::test]
+async fn every_built_in_type_comes_out_as_it_went_in() {
+    let platform = Platform::started().await;
+    platform.copied(&[]).await;
+    let shadow = platform.shadow().await;
+    shadow.batch_execute(ACCEPTS).await.unwrap();
+    let rows = shadow.query(BUILT_IN, &[&SAMPLES]).await.unwrap();
+    let types: Vec<(String, String, bool, Vec<String>)> =
+        rows.iter().map(|r| (r.get(0), r.get(1), r.get(2), r.get(3))).collect();
+    let without: Vec<&str> = types.iter().filter(|t| t.3.is_empty()).map(|t| t.0.as_str()).collect();
+    assert_eq!(without, CLOSED, "types that no sample fits");
+    assert!(types.len() > 70, "{} types", types.len());
+    let mut stream = platform.peer(Role::Stream).await;
+    stream.welcome().await;
+    let mut at = 1000;
+    for (n, format) in [Format::Binary, Format::Text].into_iter().enumerate() {
+        let fit =
+            |t: &&(String, String, bool, Vec<String>)| !t.3.is_empty() && (t.2 || format == Format::Text);
+        let types: Vec<_> = types.iter().filter(fit).collect();
+        let columns: Vec<String> =
+            types.iter().map(|t| format!("\"v_{0}\" {1}, \"a_{0}\" {1}[]", t.0, t.1)).collect();
+        let (from, to) = (format!("public.zoo_from_{n}"), format!("public.zoo_to_{n}"));
+        for table in [&from, &to] {
+            let sql = format!("CREATE TABLE {table} (id integer PRIMARY KEY, {})", columns.join(", "));
+            shadow.batch_execute(&sql).await.unwrap();
+        }
+        let most = types.iter().map(|t| t.3.len()).max().unwrap();
+        for row in 0..most {
+            let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+            let values = types.iter().map(|t| match t.3.get(row) {
+                None => "NULL, '{}'".to_owned(),
+                Some(sample) => {
+                    let value = format!("{}::{}", literal(sample), t.1);
+                    format!("{value}, ('[-1:1]=' || ARRAY[{value}, NULL, {value}]::text)::{}[]", t.1)
+                }
+            });
+            let values: Vec<String> = values.collect();
+            let sql = format!("INSERT INTO {from} VALUES ({row}, {})", values.join(", "));
+            shadow.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        }
+        let columns = columns_of(&shadow, &from).await;
+        let list: Vec<String> = columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
+        let rows = tuples(&shadow, &from, &list.join(", "), format).await;
+        let keys: Vec<Vec<u8>> = rows.iter().map(|r| key_of(r, columns.len())).collect();
+        let relation = Relation {
+            relid: 30_000 + u32::try_from(n).unwrap(),
+            format,
+            replica_identity: ReplicaIdentity::Default,
+            schema: "public".into(),
+            name: format!("zoo_to_{n}"),
+            columns,
+        };
+        let relid = relation.relid;
+        let mut transaction = async |change: &dyn Fn(Batch) -> Batch| {
+            at += 10;
+            let batch = change(Batch::new().relation(&relation).begin(at)).commit(at, at + 10);
+            stream.send_batch(&batch).await;
+            stream.confirmed(at + 10).await;
+        };
+        let want = text_image(&shadow, &from).await;
+        assert_eq!(want.len(), most);
+        transaction(&|b| rows.iter().fold(b, |b, r| b.insert(relid, r))).await;
+        assert_eq!(text_image(&shadow, &to).await, want, "inserted, {format:?}");
+        // Each row gets the values of the next one, then its own again.
+        let of = |row: usize, key: usize| with_key(&rows[row % rows.len()], &rows[key]);
+        transaction(&|b| (0..rows.len()).fold(b, |b, i| b.update(relid, None, &of(i + 1, i)))).await;
+        transaction(&|b| (0..rows.len()).fold(b, |b, i| b.update(relid, None, &rows[i]))).await;
+        assert_eq!(text_image(&shadow, &to).await, want, "updated, {format:?}");
+        transaction(&|b| keys.iter().fold(b, |b, k| b.delete(relid, OldKind::Key, k))).await;
+        assert_eq!(text_image(&shadow, &to).await, Vec::<String>::new(), "deleted, {format:?}");
+    }
+}
+
+async fn text_image(client: &Client, table: &str) -> Vec<String> {
+    let sql = format!("SELECT t::text FROM {table} AS t ORDER BY id");
+    client.query(&sql, &[]).await.unwrap().iter().map(|r| r.get(0)).collect()
+}
+
+/// The first tuple with the key, its first field, of the second.
+fn with_key(tuple: &[u8], key: &[u8]) -> Vec<u8> {
+    let values = |tuple: &'_ [u8]| {
+        let mut fields = tuple::Fields::new(tuple).unwrap();
+        let mut values: Vec<Option<Vec<u8>>> = Vec::new();
+        while let Some(field) = fields.next_field().unwrap() {
+            values.push(match field {
+                tuple::Field::Value(value) => Some(value.to_vec()),
+                _ => None,
+            });
+        }
+        values
+    };
+    let mut all = values(tuple);
+    all[0] = values(key).swap_remove(0);
+    row(&all.iter().map(Option::as_deref).collect::<Vec<_>>())
+}

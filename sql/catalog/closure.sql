@@ -6,7 +6,8 @@
 -- -> classid oid, objid oid
 --    standing text   'selected': the user's choice, or a part of a selected table
 --                    'needed':   only because something selected can't be made
---                                without it (of a table: its columns, no rows)
+--                                without it (of a table: its columns, no rows; so are
+--                                unlogged and foreign tables of a whole database)
 --                    'left_out': not brought, object and reason say what and why
 --    object text, reason text   for 'left_out'
 --
@@ -62,6 +63,14 @@ chosen (oid) AS (
             FROM relation AS r
             WHERE r.relispartition AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p')) IS TRUE
 ),
+-- Tables that come without rows: whole databases have unlogged and foreign ones too.
+shape (oid) AS (
+    SELECT r.oid
+    FROM relation AS r
+    WHERE $2::boolean
+      AND (r.relkind OPERATOR(pg_catalog.=) 'f'
+           OR r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'u')
+),
 -- Which view reads which relation, directly.
 reads (reader, relid) AS (
     SELECT DISTINCT w.ev_class, d.refobjid
@@ -82,6 +91,7 @@ blind (oid) AS (
     WHERE (e.relid OPERATOR(pg_catalog.=) ANY (
             SELECT r.oid FROM relation AS r WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::"char"[]))) IS TRUE
       AND (e.relid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM chosen AS c)) IS NOT TRUE
+      AND (e.relid OPERATOR(pg_catalog.=) ANY (SELECT s.oid FROM shape AS s)) IS NOT TRUE
     UNION
     SELECT e.reader
     FROM blind AS b
@@ -99,6 +109,8 @@ sighted (oid) AS (
 ),
 kept (oid) AS (
     SELECT c.oid FROM chosen AS c
+    UNION ALL
+    SELECT s.oid FROM shape AS s
     UNION ALL
     SELECT r.oid
     FROM relation AS r
@@ -180,6 +192,10 @@ everything (classid, objid) AS (
     FROM pg_catalog.pg_type AS t
     JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
     WHERE t.typtype OPERATOR(pg_catalog.=) ANY ('{e,d,c,r}'::"char"[])
+       OR t.oid OPERATOR(pg_catalog.>=) 16384
+          AND (t.typtype OPERATOR(pg_catalog.=) 'p'
+               OR t.typtype OPERATOR(pg_catalog.=) 'b'
+                  AND (t.oid OPERATOR(pg_catalog.=) ANY (SELECT e.typarray FROM pg_catalog.pg_type AS e)) IS NOT TRUE)
     UNION ALL
     SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid
     FROM pg_catalog.pg_proc AS p
@@ -202,6 +218,50 @@ everything (classid, objid) AS (
     FROM pg_catalog.pg_ts_config AS t
     JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.cfgnamespace
     UNION ALL
+    SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_opfamily AS y
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.opfnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_opclass AS y
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.opcnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_conversion AS y
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.connamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_ts_parser AS y
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.prsnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_ts_template'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_ts_template AS y
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.tmplnamespace
+    UNION ALL
+    SELECT 'pg_catalog.pg_am'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_am AS y
+    WHERE y.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
+    SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_language AS y
+    WHERE y.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
+    SELECT 'pg_catalog.pg_transform'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_transform AS y
+    WHERE y.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
+    SELECT 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_foreign_data_wrapper AS y
+    WHERE y.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
+    SELECT 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_foreign_server AS y
+    WHERE y.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
+    SELECT 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, y.oid
+    FROM pg_catalog.pg_event_trigger AS y
+    WHERE y.oid OPERATOR(pg_catalog.>=) 16384
+    UNION ALL
     SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, c.oid
     FROM pg_catalog.pg_cast AS c
     WHERE c.oid OPERATOR(pg_catalog.>=) 16384
@@ -211,7 +271,7 @@ everything (classid, objid) AS (
     UNION ALL
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, r.oid
     FROM relation AS r
-    WHERE r.relkind OPERATOR(pg_catalog.=) 'S' AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+    WHERE r.relkind OPERATOR(pg_catalog.=) 'S' AND r.relpersistence OPERATOR(pg_catalog.<>) 't'
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_depend AS d
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid
@@ -274,6 +334,13 @@ needed (classid, objid) AS (
         FROM pg_catalog.pg_type AS t
         WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
           AND t.oid OPERATOR(pg_catalog.=) n.objid AND t.typrelid OPERATOR(pg_catalog.<>) 0
+        UNION ALL
+        -- What an operator class or family holds.
+        SELECT d.classid, d.objid
+        FROM pg_catalog.pg_depend AS d
+        WHERE n.classid OPERATOR(pg_catalog.=) ANY ('{pg_catalog.pg_opclass,pg_catalog.pg_opfamily}'::pg_catalog.regclass[]::pg_catalog.oid[])
+          AND d.refclassid OPERATOR(pg_catalog.=) n.classid AND d.refobjid OPERATOR(pg_catalog.=) n.objid
+          AND d.classid OPERATOR(pg_catalog.=) ANY ('{pg_catalog.pg_amop,pg_catalog.pg_amproc}'::pg_catalog.regclass[]::pg_catalog.oid[])
     ) AS step (classid, objid)
     WHERE NOT $2::boolean
 ),
@@ -294,7 +361,7 @@ listed (classid, objid) AS (
     FROM needed AS n
     JOIN relation AS r ON r.oid OPERATOR(pg_catalog.=) n.objid
     WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-      AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,S,i,I}'::"char"[])
+      AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f,v,m,S,i,I}'::"char"[])
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_constraint AS k
         WHERE r.relkind OPERATOR(pg_catalog.=) ANY ('{i,I}'::"char"[]) AND k.conindid OPERATOR(pg_catalog.=) r.oid
@@ -306,7 +373,11 @@ listed (classid, objid) AS (
     JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
     LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.typrelid
     WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
-      AND (t.typtype OPERATOR(pg_catalog.=) ANY ('{e,d,r}'::"char"[]) OR t.typtype OPERATOR(pg_catalog.=) 'c' AND c.relkind OPERATOR(pg_catalog.=) 'c')
+      AND (t.typtype OPERATOR(pg_catalog.=) ANY ('{e,d,r}'::"char"[]) OR t.typtype OPERATOR(pg_catalog.=) 'c' AND c.relkind OPERATOR(pg_catalog.=) 'c'
+           OR t.oid OPERATOR(pg_catalog.>=) 16384
+              AND (t.typtype OPERATOR(pg_catalog.=) 'p'
+                   OR t.typtype OPERATOR(pg_catalog.=) 'b'
+                      AND (t.oid OPERATOR(pg_catalog.=) ANY (SELECT e.typarray FROM pg_catalog.pg_type AS e)) IS NOT TRUE))
     UNION ALL
     SELECT n.classid, n.objid
     FROM needed AS n
@@ -344,6 +415,42 @@ listed (classid, objid) AS (
     UNION ALL
     SELECT n.classid, n.objid
     FROM needed AS n
+    JOIN pg_catalog.pg_opfamily AS y ON y.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.opfnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_opfamily'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_opclass AS y ON y.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.opcnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_opclass'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_conversion AS y ON y.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.connamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_conversion'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_ts_parser AS y ON y.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.prsnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_ts_parser'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    JOIN pg_catalog.pg_ts_template AS y ON y.oid OPERATOR(pg_catalog.=) n.objid
+    JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) y.tmplnamespace
+    WHERE n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_ts_template'::pg_catalog.regclass
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
+    WHERE n.objid OPERATOR(pg_catalog.>=) 16384
+      AND n.classid OPERATOR(pg_catalog.=) ANY ('{pg_catalog.pg_am,pg_catalog.pg_language,pg_catalog.pg_transform,pg_catalog.pg_foreign_data_wrapper,
+            pg_catalog.pg_foreign_server,pg_catalog.pg_event_trigger}'::pg_catalog.regclass[]::pg_catalog.oid[])
+    UNION ALL
+    SELECT n.classid, n.objid
+    FROM needed AS n
     LEFT JOIN pg_catalog.pg_constraint AS k
       ON n.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid OPERATOR(pg_catalog.=) n.objid
     LEFT JOIN pg_catalog.pg_rewrite AS w
@@ -375,7 +482,7 @@ left_out (classid, objid, reason) AS (
                 ELSE 'unlogged tables and sequences leave nothing in the WAL' END
     FROM relation AS r
     WHERE (r.relkind OPERATOR(pg_catalog.=) 'f' OR r.relpersistence OPERATOR(pg_catalog.=) 'u' AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,S}'::"char"[]))
-      AND ($2::boolean OR r.oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[]))
+      AND NOT $2::boolean AND r.oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])
       AND (r.oid OPERATOR(pg_catalog.=) ANY (
             SELECT p.objid
             FROM part AS p
@@ -391,65 +498,22 @@ left_out (classid, objid, reason) AS (
         FROM pg_catalog.pg_subscription AS p
         JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) p.subdbid AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
         UNION ALL
-        SELECT 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass, w.oid,
-               'foreign-data wrappers are not copied'
-        FROM pg_catalog.pg_foreign_data_wrapper AS w
-        UNION ALL
-        SELECT 'pg_catalog.pg_foreign_server'::pg_catalog.regclass, s.oid, 'foreign servers are not copied'
-        FROM pg_catalog.pg_foreign_server AS s
-        UNION ALL
-        SELECT 'pg_catalog.pg_event_trigger'::pg_catalog.regclass, e.oid, 'event triggers are not copied'
-        FROM pg_catalog.pg_event_trigger AS e
-        UNION ALL
         SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid,
                'the shadow keeps its own tables under this name'
         FROM pg_catalog.pg_namespace AS n
         WHERE n.nspname OPERATOR(pg_catalog.=) 'scry_shadow'
         UNION ALL
-        SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 'base types are not copied'
-        FROM pg_catalog.pg_type AS t
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.typnamespace
-        WHERE t.typtype OPERATOR(pg_catalog.=) ANY ('{b,p}'::"char"[]) AND t.oid OPERATOR(pg_catalog.>=) 16384
-          AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_type AS e WHERE e.oid OPERATOR(pg_catalog.=) t.typelem AND e.typarray OPERATOR(pg_catalog.=) t.oid)
-        UNION ALL
-        SELECT 'pg_catalog.pg_opfamily'::pg_catalog.regclass, o.oid, 'operator families are not copied'
-        FROM pg_catalog.pg_opfamily AS o
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.opfnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, o.oid, 'operator classes are not copied'
-        FROM pg_catalog.pg_opclass AS o
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) o.opcnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_conversion'::pg_catalog.regclass, c.oid, 'conversions are not copied'
-        FROM pg_catalog.pg_conversion AS c
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) c.connamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_language'::pg_catalog.regclass, l.oid, 'languages outside an extension are not copied'
-        FROM pg_catalog.pg_language AS l
-        WHERE l.oid OPERATOR(pg_catalog.>=) 16384
-        UNION ALL
-        SELECT 'pg_catalog.pg_ts_parser'::pg_catalog.regclass, t.oid, 'text search parsers are not copied'
-        FROM pg_catalog.pg_ts_parser AS t
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.prsnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_ts_template'::pg_catalog.regclass, t.oid, 'text search templates are not copied'
-        FROM pg_catalog.pg_ts_template AS t
-        JOIN schema AS s ON s.oid OPERATOR(pg_catalog.=) t.tmplnamespace
-        UNION ALL
-        SELECT 'pg_catalog.pg_transform'::pg_catalog.regclass, t.oid, 'transforms are not copied'
-        FROM pg_catalog.pg_transform AS t
-        WHERE t.oid OPERATOR(pg_catalog.>=) 16384
-        UNION ALL
-        SELECT 'pg_catalog.pg_am'::pg_catalog.regclass, a.oid, 'access methods outside an extension are not copied'
-        FROM pg_catalog.pg_am AS a
-        WHERE a.oid OPERATOR(pg_catalog.>=) 16384
+        SELECT 'pg_catalog.pg_user_mapping'::pg_catalog.regclass, m.umid, 'user mappings hold passwords'
+        FROM pg_catalog.pg_user_mappings AS m
     ) AS u (classid, objid, reason)
     WHERE $2::boolean
       AND NOT EXISTS (SELECT FROM member AS m WHERE m.classid OPERATOR(pg_catalog.=) u.classid AND m.objid OPERATOR(pg_catalog.=) u.objid)
 )
 SELECT l.classid, l.objid,
-       CASE WHEN s.objid IS NOT NULL THEN 'selected' ELSE 'needed' END::pg_catalog.text AS standing,
+       CASE WHEN s.objid IS NULL
+              OR l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                 AND (l.objid OPERATOR(pg_catalog.=) ANY (SELECT f.oid FROM shape AS f)) IS TRUE
+            THEN 'needed' ELSE 'selected' END::pg_catalog.text AS standing,
        NULL::pg_catalog.text AS object,
        NULL::pg_catalog.text AS reason
 FROM listed AS l

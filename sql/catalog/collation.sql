@@ -1,6 +1,6 @@
 -- Collations.  The names of two columns changed in PostgreSQL 17 (colliculocale,
 -- daticulocale), so the row is read as JSON.
-SELECT pg_catalog.jsonb_build_object(
+SELECT pg_catalog.json_build_object(
     'oid', c.oid::bigint,
     'schema', n.nspname,
     'name', c.collname,
@@ -12,7 +12,11 @@ SELECT pg_catalog.jsonb_build_object(
     'locale', COALESCE(r.collrow OPERATOR(pg_catalog.->>) 'colllocale',
                        r.collrow OPERATOR(pg_catalog.->>) 'colliculocale'),
     'rules', r.collrow OPERATOR(pg_catalog.->>) 'collicurules',
-    'comment', pg_catalog.obj_description(c.oid, 'pg_collation')) AS entry
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) c.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_collation'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_collation AS c ON c.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.collnamespace

@@ -10,7 +10,7 @@
 -- their whole: an array for its element type, a row type for its table, a
 -- multirange for its range, a constructor for its type, a member for its extension, an
 -- index for its constraint, the rule _RETURN for its view, an identity sequence for
--- its table.
+-- its table, a family's operators and functions for the class or family that holds them.
 --
 -- Runs as superuser with search_path = '': every name and operator is qualified.
 WITH object (classid, objid) AS (
@@ -45,6 +45,11 @@ stands_for (classid, objid, forclassid, forobjid) AS (
     FROM pg_catalog.pg_depend AS d
     WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.deptype OPERATOR(pg_catalog.=) 'i'
       AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+    UNION ALL
+    SELECT d.classid, d.objid, d.refclassid, d.refobjid
+    FROM pg_catalog.pg_depend AS d
+    WHERE d.classid OPERATOR(pg_catalog.=) ANY ('{pg_catalog.pg_amop,pg_catalog.pg_amproc}'::pg_catalog.regclass[]::pg_catalog.oid[])
+      AND d.refclassid OPERATOR(pg_catalog.=) ANY ('{pg_catalog.pg_opclass,pg_catalog.pg_opfamily}'::pg_catalog.regclass[]::pg_catalog.oid[])
     UNION ALL
     -- Array, row and multirange types; the array of a row or multirange in one go.
     SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid,

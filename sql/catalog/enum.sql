@@ -1,17 +1,21 @@
 -- Enum types, labels in their order, with their oids.
-SELECT pg_catalog.jsonb_build_object(
+SELECT pg_catalog.json_build_object(
     'oid', t.oid::bigint,
     'schema', n.nspname,
     'name', t.typname,
     'labels', COALESCE((
-        SELECT pg_catalog.jsonb_agg(e.enumlabel ORDER BY e.enumsortorder)
+        SELECT pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder)
         FROM pg_catalog.pg_enum AS e
-        WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.jsonb),
+        WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.json),
     'label_oids', COALESCE((
-        SELECT pg_catalog.jsonb_agg(e.oid::bigint ORDER BY e.enumsortorder)
+        SELECT pg_catalog.json_agg(e.oid::bigint ORDER BY e.enumsortorder)
         FROM pg_catalog.pg_enum AS e
-        WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.jsonb),
-    'comment', pg_catalog.obj_description(t.oid, 'pg_type')) AS entry
+        WHERE e.enumtypid OPERATOR(pg_catalog.=) t.oid), '[]'::pg_catalog.json),
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) t.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace

@@ -1,21 +1,25 @@
 -- Range types with their multiranges.
-SELECT pg_catalog.jsonb_build_object(
+SELECT pg_catalog.json_build_object(
     'oid', t.oid::bigint,
     'schema', n.nspname,
     'name', t.typname,
-    'subtype', pg_catalog.jsonb_build_object(
+    'subtype', pg_catalog.json_build_object(
         'schema', sn.nspname, 'name', s.typname,
         'sql', pg_catalog.format_type(r.rngsubtype, NULL)),
     'operator_class', CASE WHEN NOT oc.opcdefault
-        THEN pg_catalog.jsonb_build_object('schema', ocn.nspname, 'name', oc.opcname) END,
+        THEN pg_catalog.json_build_object('schema', ocn.nspname, 'name', oc.opcname) END,
     'collation', CASE WHEN r.rngcollation OPERATOR(pg_catalog.<>) s.typcollation
-        THEN pg_catalog.jsonb_build_object('schema', cn.nspname, 'name', c.collname) END,
+        THEN pg_catalog.json_build_object('schema', cn.nspname, 'name', c.collname) END,
     'canonical', CASE WHEN canon.oid IS NOT NULL
-        THEN pg_catalog.jsonb_build_object('schema', canonn.nspname, 'name', canon.proname) END,
+        THEN pg_catalog.json_build_object('schema', canonn.nspname, 'name', canon.proname) END,
     'subtype_diff', CASE WHEN diff.oid IS NOT NULL
-        THEN pg_catalog.jsonb_build_object('schema', diffn.nspname, 'name', diff.proname) END,
-    'multirange', pg_catalog.jsonb_build_object('schema', mn.nspname, 'name', m.typname),
-    'comment', pg_catalog.obj_description(t.oid, 'pg_type')) AS entry
+        THEN pg_catalog.json_build_object('schema', diffn.nspname, 'name', diff.proname) END,
+    'multirange', pg_catalog.json_build_object('schema', mn.nspname, 'name', m.typname),
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) t.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace

@@ -1,5 +1,5 @@
 -- Rewrite rules, but for those that make a view.
-SELECT pg_catalog.jsonb_build_object(
+SELECT pg_catalog.json_build_object(
     'oid', w.oid::bigint,
     'name', w.rulename,
     'table_oid', c.oid::bigint,
@@ -8,7 +8,11 @@ SELECT pg_catalog.jsonb_build_object(
     'view', c.relkind OPERATOR(pg_catalog.=) 'v',
     'definition', pg_catalog.pg_get_ruledef(w.oid),
     'enabled', w.ev_enabled,
-    'comment', pg_catalog.obj_description(w.oid, 'pg_rewrite')) AS entry
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) w.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_rewrite AS w ON w.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) w.ev_class

@@ -3,7 +3,7 @@
 -- Their values are no part of it: to read one, the server locks the sequence until the end of
 -- the transaction, and thousands of them overflow its lock table.  Whoever knows values
 -- otherwise adds last_value and is_called to the entry.
-SELECT pg_catalog.jsonb_build_object(
+SELECT pg_catalog.json_build_object(
     'oid', c.oid::bigint,
     'schema', n.nspname,
     'name', c.relname,
@@ -14,8 +14,9 @@ SELECT pg_catalog.jsonb_build_object(
     'max', s.seqmax,
     'cache', s.seqcache,
     'cycle', s.seqcycle,
+    'unlogged', c.relpersistence OPERATOR(pg_catalog.=) 'u',
     'owner', (
-        SELECT pg_catalog.jsonb_build_object(
+        SELECT pg_catalog.json_build_object(
             'table_oid', d.refobjid::bigint,
             'schema', tn.nspname,
             'table', t.relname,
@@ -29,7 +30,11 @@ SELECT pg_catalog.jsonb_build_object(
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.objsubid OPERATOR(pg_catalog.=) 0
           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjsubid OPERATOR(pg_catalog.>) 0
           AND d.deptype OPERATOR(pg_catalog.=) ANY ('{a,i}'::"char"[])),
-    'comment', pg_catalog.obj_description(c.oid, 'pg_class')) AS entry
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) c.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace

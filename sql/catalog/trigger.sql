@@ -1,6 +1,6 @@
 -- Triggers of users.  parent_oid: a partition's copy of its parent's trigger, listed for its
 -- state only.
-SELECT pg_catalog.jsonb_build_object(
+SELECT pg_catalog.json_build_object(
     'oid', t.oid::bigint,
     'name', t.tgname,
     'table_oid', c.oid::bigint,
@@ -10,7 +10,11 @@ SELECT pg_catalog.jsonb_build_object(
     'definition', pg_catalog.pg_get_triggerdef(t.oid),
     'enabled', t.tgenabled,
     'parent_oid', t.tgparentid::bigint,
-    'comment', pg_catalog.obj_description(t.oid, 'pg_trigger')) AS entry
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) t.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
 JOIN pg_catalog.pg_trigger AS t ON t.oid OPERATOR(pg_catalog.=) want.oid
 JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid

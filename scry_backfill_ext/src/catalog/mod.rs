@@ -91,9 +91,11 @@ fn read(tables: &[u32], whole_database: bool) -> Result<Catalog, Box<dyn std::er
         let mut entries: Vec<(&str, String)> = Vec::new();
         for query in queries() {
             let ids = oids(&query.ids(&closure));
-            for row in client.select(query.sql, None, &[DatumWithOid::from(ids)])? {
-                if let Some(entry) = row.get::<pgrx::JsonB>(1)? {
-                    entries.push((query.kind, entry.0.to_string()));
+            // As text: it is read once, when the document is put together.
+            let sql = format!("SELECT q.entry::pg_catalog.text FROM ({}) AS q (entry)", query.sql.trim_end());
+            for row in client.select(&sql, None, &[DatumWithOid::from(ids)])? {
+                if let Some(entry) = row.get::<String>(1)? {
+                    entries.push((query.kind, entry));
                 }
             }
         }

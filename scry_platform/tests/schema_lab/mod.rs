@@ -20,39 +20,12 @@ pub struct Lab {
 impl Lab {
     /// Makes the cluster, its roles and databases.
     pub async fn start() -> Self {
-        let output = Command::new("pg_config").arg("--bindir").output().expect("pg_config is in the PATH");
-        let bin = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-        let id = Command::new("id").arg("-u").output().unwrap();
-        let as_postgres = id.stdout == b"0\n";
-        let home = tempfile::Builder::new().prefix("schema-").tempdir_in("/tmp").unwrap();
-        let lab = Self { home, bin, as_postgres };
-        if as_postgres {
-            let chown = Command::new("chown").arg("postgres").arg(lab.home.path()).status().unwrap();
-            assert!(chown.success());
-        }
-        lab.run(
-            "initdb",
-            &[
-                "--no-sync",
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--locale=C.UTF-8",
-                "-D",
-                &lab.data(),
-            ],
-        );
-        let options = format!(
-            "-c fsync=off -c listen_addresses='' -c unix_socket_directories='{}' -c max_connections=30",
-            lab.home.path().display()
-        );
-        lab.run(
-            "pg_ctl",
-            &["-w", "-D", &lab.data(), "-l", &format!("{}/log", lab.data()), "-o", &options, "start"],
-        );
+        let lab = Self::with_data(|lab| {
+            let data = lab.data();
+            let locale = ["-E", "UTF8", "--locale=C.UTF-8"];
+            let always = ["--no-sync", "-U", "postgres", "-A", "trust", "-D", &data];
+            lab.run("initdb", &[always.as_slice(), &locale].concat());
+        });
         let client = lab.superuser("postgres").await;
         for sql in [
             "CREATE ROLE shadow_owner LOGIN NOSUPERUSER",
@@ -63,6 +36,42 @@ impl Lab {
         ] {
             client.batch_execute(sql).await.unwrap();
         }
+        lab
+    }
+
+    /// Starts a copy of a cluster that [`Lab::start`] made before.
+    #[allow(dead_code, reason = "not every test has one")]
+    pub async fn from_data(template: &Path) -> Self {
+        let lab = Self::with_data(|lab| {
+            let copied = Command::new("cp").arg("-a").arg(template).arg(lab.data()).status().unwrap();
+            assert!(copied.success());
+        });
+        let client = lab.superuser("postgres").await;
+        client.batch_execute("DROP DATABASE IF EXISTS shadow").await.unwrap();
+        client.batch_execute("CREATE DATABASE shadow OWNER shadow_owner").await.unwrap();
+        lab
+    }
+
+    fn with_data(make: impl FnOnce(&Self)) -> Self {
+        let output = Command::new("pg_config").arg("--bindir").output().expect("pg_config is in the PATH");
+        let bin = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        let id = Command::new("id").arg("-u").output().unwrap();
+        let as_postgres = id.stdout == b"0\n";
+        let home = tempfile::Builder::new().prefix("schema-").tempdir_in("/tmp").unwrap();
+        let lab = Self { home, bin, as_postgres };
+        if as_postgres {
+            let chown = Command::new("chown").arg("postgres").arg(lab.home.path()).status().unwrap();
+            assert!(chown.success());
+        }
+        make(&lab);
+        let options = format!(
+            "-c fsync=off -c listen_addresses='' -c unix_socket_directories='{}' -c max_connections=30",
+            lab.home.path().display()
+        );
+        lab.run(
+            "pg_ctl",
+            &["-w", "-D", &lab.data(), "-l", &format!("{}/log", lab.data()), "-o", &options, "start"],
+        );
         lab
     }
 
@@ -159,6 +168,17 @@ impl Lab {
         left_out
     }
 
+    /// Runs a file by psql, whatever it says.
+    #[allow(dead_code, reason = "not every test runs files")]
+    pub fn psql(&self, database: &str, file: &Path) {
+        let host = self.home.path().display().to_string();
+        let file = file.display().to_string();
+        self.run(
+            "psql",
+            &["-X", "-q", "-o", "/dev/null", "-h", &host, "-U", "postgres", "-d", database, "-f", &file],
+        );
+    }
+
     /// The schema of a database, without what differs from run to run.
     pub fn dump(&self, database: &str) -> String {
         let host = self.home.path().display().to_string();
@@ -184,6 +204,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if let Some(file) = std::env::var_os("SCRY_TWIN_LOG") {
+            let _ = std::fs::copy(format!("{}/log", self.data()), file);
+        }
         let path = self.bin.join("pg_ctl");
         let mut command = if self.as_postgres { Command::new("runuser") } else { Command::new(&path) };
         if self.as_postgres {

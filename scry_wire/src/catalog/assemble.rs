@@ -131,6 +131,9 @@ impl Catalog {
             };
             match &mut object.entry {
                 Entry::Table(table) => table.columns.iter_mut().for_each(|c| default(&mut c.default)),
+                Entry::ForeignTable(foreign) => {
+                    foreign.table.columns.iter_mut().for_each(|c| default(&mut c.default));
+                }
                 Entry::View(view) => view.columns.iter_mut().for_each(|c| default(&mut c.default)),
                 Entry::Domain(domain) => {
                     for constraint in &mut domain.constraints {
@@ -191,15 +194,29 @@ fn class_of(entry: &Entry) -> Class {
         Entry::Schema(_) => Class::Namespace,
         Entry::Extension(_) => Class::Extension,
         Entry::Collation(_) => Class::Collation,
-        Entry::Enum(_) | Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) => Class::Type,
+        Entry::Enum(_) | Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) | Entry::BaseType(_) => {
+            Class::Type
+        }
         Entry::Function(_) | Entry::Aggregate(_) => Class::Proc,
         Entry::Sequence(_)
         | Entry::Table(_)
+        | Entry::ForeignTable(_)
         | Entry::Index(_)
         | Entry::View(_)
         | Entry::MaterializedView(_) => Class::Relation,
         Entry::Operator(_) => Class::Operator,
         Entry::Cast(_) => Class::Cast,
+        Entry::OperatorFamily(_) => Class::OperatorFamily,
+        Entry::OperatorClass(_) => Class::OperatorClass,
+        Entry::AccessMethod(_) => Class::AccessMethod,
+        Entry::Conversion(_) => Class::Conversion,
+        Entry::Language(_) => Class::Language,
+        Entry::Transform(_) => Class::Transform,
+        Entry::TextSearchParser(_) => Class::TextSearchParser,
+        Entry::TextSearchTemplate(_) => Class::TextSearchTemplate,
+        Entry::ForeignDataWrapper(_) => Class::ForeignDataWrapper,
+        Entry::Server(_) => Class::Server,
+        Entry::EventTrigger(_) => Class::EventTrigger,
         Entry::TextSearchDictionary(_) => Class::TextSearchDictionary,
         Entry::TextSearchConfiguration(_) => Class::TextSearchConfiguration,
         Entry::Constraint(_) => Class::Constraint,

@@ -3,11 +3,13 @@
 //! OIDs, column numbers (dropped columns are not made again) and states (a sequence's value,
 //! whether a materialized view is filled) are no part of the comparison; everything else is.
 //! Of a child by inheritance the order of columns is none either: columns that its parents got
-//! later stand at its end on the source, and in their place when it is made anew.
+//! later stand at its end on the source, and in their place when it is made anew. What a shadow
+//! disables by its nature (event triggers, triggers of replicas) counts as disabled on both sides, and a foreign-data wrapper as
+//! without functions.
 
 use super::{Catalog, Entry, Object};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// An object in which two documents differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,23 @@ impl Catalog {
     }
 
     fn comparable(&self) -> BTreeMap<String, Value> {
-        self.objects.iter().map(|object| (object.describe(), comparable(object))).collect()
+        // A partition's copy of a trigger is listed where it is switched otherwise than its parent's.
+        let switched: HashMap<u32, bool> = self
+            .objects
+            .iter()
+            .filter_map(|object| match &object.entry {
+                Entry::Trigger(trigger) => Some((object.oid, is_off(&trigger.enabled))),
+                _ => None,
+            })
+            .collect();
+        let differs = |object: &&Object| match &object.entry {
+            Entry::Trigger(trigger) if trigger.parent_oid != 0 => {
+                switched.get(&trigger.parent_oid).copied() != Some(is_off(&trigger.enabled))
+            }
+            _ => true,
+        };
+        let objects = self.objects.iter().filter(differs);
+        objects.map(|object| (object.describe(), comparable(object))).collect()
     }
 }
 
@@ -54,7 +72,13 @@ impl Object {
 fn comparable(object: &Object) -> Value {
     let mut value = serde_json::to_value(&object.entry).unwrap_or(Value::Null);
     strip(&mut value);
-    if let (Entry::Table(table), Some(Value::Array(columns))) = (&object.entry, value.get_mut("columns"))
+    as_on_a_shadow(&object.entry, &mut value);
+    let table = match &object.entry {
+        Entry::Table(table) => Some(table),
+        Entry::ForeignTable(foreign) => Some(&foreign.table),
+        _ => None,
+    };
+    if let (Some(table), Some(Value::Array(columns))) = (table, value.get_mut("columns"))
         && table.partition_bound.is_none()
         && !table.parents.is_empty()
     {
@@ -64,6 +88,27 @@ fn comparable(object: &Object) -> Value {
         fields.insert("comment".to_owned(), Value::String(comment.clone()));
     }
     value
+}
+
+/// Triggers that fire for a replica too are disabled on a shadow, event triggers all.
+fn as_on_a_shadow(entry: &Entry, value: &mut Value) {
+    let disabled = match entry {
+        Entry::Trigger(trigger) => is_off(&trigger.enabled),
+        Entry::Rule(rule) => is_off(&rule.enabled),
+        Entry::EventTrigger(_) => true,
+        _ => false,
+    };
+    if let (Entry::ForeignDataWrapper(_), Value::Object(fields)) = (entry, &mut *value) {
+        fields.retain(|name, _| name != "handler" && name != "validator");
+    }
+    if let (true, Value::Object(fields)) = (disabled, value) {
+        fields.insert("enabled".to_owned(), Value::String("D".to_owned()));
+    }
+}
+
+/// On a shadow: disabled there, or because it fires for a replica too.
+fn is_off(enabled: &str) -> bool {
+    matches!(enabled, "A" | "R" | "D")
 }
 
 fn strip(value: &mut Value) {

@@ -1,6 +1,6 @@
 //! Types and collations of the document.
 
-use super::{ObjectId, QualifiedName, TypeRef};
+use super::{ObjectId, QualifiedName, RoutineRef, TypeRef};
 use serde::{Deserialize, Serialize};
 
 /// A collation.
@@ -112,4 +112,49 @@ pub struct Range {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtype_diff: Option<QualifiedName>,
     pub multirange: QualifiedName,
+}
+
+/// A base type, or a shell that nobody has filled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_type")]
+pub struct BaseType {
+    pub schema: String,
+    pub name: String,
+    /// Only the name is taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shell: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receive: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modifier_input: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modifier_output: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analyze: Option<RoutineRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscript: Option<RoutineRef>,
+    /// In bytes; -1 is variable, -2 a C string.
+    pub length: i16,
+    pub by_value: bool,
+    /// `c`, `s`, `i` or `d`.
+    pub alignment: String,
+    /// `p`, `e`, `m` or `x`.
+    pub storage: String,
+    pub category: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preferred: bool,
+    pub delimiter: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collatable: bool,
+    /// A value in its outer form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub element: Option<TypeRef>,
 }

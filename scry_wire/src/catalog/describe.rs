@@ -18,8 +18,10 @@ impl Object {
             Entry::Domain(e) => format!("domain {}.{}", e.schema, e.name),
             Entry::Composite(e) => format!("type {}.{}", e.schema, e.name),
             Entry::Range(e) => format!("type {}.{}", e.schema, e.name),
+            Entry::BaseType(e) => format!("type {}.{}", e.schema, e.name),
             Entry::Sequence(e) => format!("sequence {}.{}", e.schema, e.name),
             Entry::Table(e) => format!("table {}.{}", e.schema, e.name),
+            Entry::ForeignTable(e) => format!("foreign table {}.{}", e.table.schema, e.table.name),
             Entry::Index(e) => format!("index {}.{}", e.schema, e.name),
             Entry::View(e) => format!("view {}.{}", e.schema, e.name),
             Entry::MaterializedView(e) => format!("materialized view {}.{}", e.schema, e.name),
@@ -33,6 +35,21 @@ impl Object {
                 format!("operator {}.{}({}, {})", e.schema, e.name, side(&e.left), side(&e.right))
             }
             Entry::Cast(e) => format!("cast from {} to {}", e.source, e.target),
+            Entry::OperatorFamily(e) => {
+                format!("operator family {}.{} for access method {}", e.schema, e.name, e.access_method)
+            }
+            Entry::OperatorClass(e) => {
+                format!("operator class {}.{} for access method {}", e.schema, e.name, e.access_method)
+            }
+            Entry::AccessMethod(e) => format!("access method {}", e.name),
+            Entry::Conversion(e) => format!("conversion {}.{}", e.schema, e.name),
+            Entry::Language(e) => format!("language {}", e.name),
+            Entry::Transform(e) => format!("transform for {} language {}", e.data_type.sql, e.language),
+            Entry::EventTrigger(e) => format!("event trigger {}", e.name),
+            Entry::ForeignDataWrapper(e) => format!("foreign-data wrapper {}", e.name),
+            Entry::Server(e) => format!("server {}", e.name),
+            Entry::TextSearchParser(e) => format!("text search parser {}.{}", e.schema, e.name),
+            Entry::TextSearchTemplate(e) => format!("text search template {}.{}", e.schema, e.name),
             Entry::TextSearchDictionary(e) => format!("text search dictionary {}.{}", e.schema, e.name),
             Entry::TextSearchConfiguration(e) => {
                 format!("text search configuration {}.{}", e.schema, e.name)

@@ -17,27 +17,37 @@
 //!
 //! What it does not do: run anything, or decide in which order objects are made.
 
+mod access;
 mod assemble;
 mod attached;
 mod compare;
 mod datatype;
 mod describe;
+mod foreign;
+mod language;
 mod query;
 mod relation;
 mod routine;
 mod text_search;
 
+pub use access::{AccessMethod, FamilyFunction, FamilyOperator, OperatorClass, OperatorFamily};
 pub use assemble::{CatalogError, ClosureRow, DependsRow, closure_objects};
 pub use attached::{BackingIndex, Constraint, Index, IndexStatistics, Policy, Rule, Statistics, Trigger};
 pub use compare::Difference;
-pub use datatype::{Attribute, Collation, Composite, Domain, DomainConstraint, EnumType, Range};
+pub use datatype::{Attribute, BaseType, Collation, Composite, Domain, DomainConstraint, EnumType, Range};
+pub use foreign::{ForeignDataWrapper, ForeignOption, ForeignTable, Server};
+pub use language::{Conversion, EventTrigger, Language, Transform};
 pub use query::{CatalogQuery, SETTINGS, closure_query, depends_query, queries};
 pub use relation::{
     Column, ColumnDefault, MaterializedColumn, MaterializedView, Parent, Sequence, SequenceOwner, Table,
     View, ViewColumn,
 };
-pub use routine::{Aggregate, Cast, CastFunction, Function, Operator};
-pub use text_search::{TextSearchConfiguration, TextSearchDictionary, TextSearchMapping};
+pub use routine::{
+    Aggregate, AggregateFunctions, Cast, CastFunction, Function, NativeFunction, Operator, RoutineRef,
+};
+pub use text_search::{
+    TextSearchConfiguration, TextSearchDictionary, TextSearchMapping, TextSearchParser, TextSearchTemplate,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,13 +119,13 @@ pub enum Class {
     /// Collations.
     #[serde(rename = "pg_collation")]
     Collation,
-    /// Enums, domains, composites, ranges.
+    /// Enums, domains, composites, ranges, base types.
     #[serde(rename = "pg_type")]
     Type,
     /// Functions, procedures, aggregates.
     #[serde(rename = "pg_proc")]
     Proc,
-    /// Tables, sequences, indexes, views, materialized views.
+    /// Tables, foreign tables, sequences, indexes, views, materialized views.
     #[serde(rename = "pg_class")]
     Relation,
     /// Column defaults; parts of a table, never objects.
@@ -148,6 +158,39 @@ pub enum Class {
     /// Text search configurations.
     #[serde(rename = "pg_ts_config")]
     TextSearchConfiguration,
+    /// Operator families.
+    #[serde(rename = "pg_opfamily")]
+    OperatorFamily,
+    /// Operator classes.
+    #[serde(rename = "pg_opclass")]
+    OperatorClass,
+    /// Access methods.
+    #[serde(rename = "pg_am")]
+    AccessMethod,
+    /// Conversions.
+    #[serde(rename = "pg_conversion")]
+    Conversion,
+    /// Languages.
+    #[serde(rename = "pg_language")]
+    Language,
+    /// Transforms.
+    #[serde(rename = "pg_transform")]
+    Transform,
+    /// Text search parsers.
+    #[serde(rename = "pg_ts_parser")]
+    TextSearchParser,
+    /// Text search templates.
+    #[serde(rename = "pg_ts_template")]
+    TextSearchTemplate,
+    /// Foreign-data wrappers.
+    #[serde(rename = "pg_foreign_data_wrapper")]
+    ForeignDataWrapper,
+    /// Foreign servers.
+    #[serde(rename = "pg_foreign_server")]
+    Server,
+    /// Event triggers.
+    #[serde(rename = "pg_event_trigger")]
+    EventTrigger,
     /// A catalog that this version does not know.
     #[serde(other)]
     Unknown,
@@ -174,6 +217,17 @@ impl Class {
             2605 => Self::Cast,
             3600 => Self::TextSearchDictionary,
             3602 => Self::TextSearchConfiguration,
+            2753 => Self::OperatorFamily,
+            2616 => Self::OperatorClass,
+            2601 => Self::AccessMethod,
+            2607 => Self::Conversion,
+            2612 => Self::Language,
+            3576 => Self::Transform,
+            3601 => Self::TextSearchParser,
+            3764 => Self::TextSearchTemplate,
+            2328 => Self::ForeignDataWrapper,
+            1417 => Self::Server,
+            3466 => Self::EventTrigger,
             _ => Self::Unknown,
         }
     }
@@ -191,8 +245,10 @@ pub enum Entry {
     Domain(Domain),
     Composite(Composite),
     Range(Range),
+    BaseType(BaseType),
     Sequence(Sequence),
     Table(Table),
+    ForeignTable(ForeignTable),
     Constraint(Constraint),
     Index(Index),
     Statistics(Statistics),
@@ -202,6 +258,17 @@ pub enum Entry {
     Aggregate(Aggregate),
     Operator(Operator),
     Cast(Cast),
+    OperatorFamily(OperatorFamily),
+    OperatorClass(OperatorClass),
+    AccessMethod(AccessMethod),
+    Conversion(Conversion),
+    Language(Language),
+    Transform(Transform),
+    EventTrigger(EventTrigger),
+    ForeignDataWrapper(ForeignDataWrapper),
+    Server(Server),
+    TextSearchParser(TextSearchParser),
+    TextSearchTemplate(TextSearchTemplate),
     TextSearchDictionary(TextSearchDictionary),
     TextSearchConfiguration(TextSearchConfiguration),
     Trigger(Trigger),

@@ -2,6 +2,7 @@
 //!
 //! Columns are identified by `attnum`: a new name under an old number is a rename.
 
+use super::foreign::ForeignOption;
 use super::{ObjectId, QualifiedName, TypeRef};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     pub partitioned: bool,
+    /// Its rows leave nothing in the WAL: only its shape is here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlogged: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_method: Option<String>,
     /// The type of `CREATE TABLE ... OF`.
@@ -94,6 +98,9 @@ pub struct Column {
     pub statistics: Option<i32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// Of a column of a foreign table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_options: Vec<ForeignOption>,
     /// Defined in this table, not only by a parent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub local: bool,
@@ -133,6 +140,8 @@ pub struct Sequence {
     pub max: i64,
     pub cache: i64,
     pub cycle: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlogged: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SequenceOwner>,
     /// Filled in by whoever reads values; the queries do not, see `sequence.sql`.

@@ -1,6 +1,6 @@
-//! Text search dictionaries and configurations of the document.
+//! Text search parsers, templates, dictionaries and configurations of the document.
 
-use super::QualifiedName;
+use super::{QualifiedName, RoutineRef};
 use serde::{Deserialize, Serialize};
 
 /// A text search dictionary.
@@ -32,4 +32,29 @@ pub struct TextSearchConfiguration {
 pub struct TextSearchMapping {
     pub token: String,
     pub dictionaries: Vec<QualifiedName>,
+}
+
+/// A text search parser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_ts_parser")]
+pub struct TextSearchParser {
+    pub schema: String,
+    pub name: String,
+    pub start: RoutineRef,
+    pub token: RoutineRef,
+    pub end: RoutineRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<RoutineRef>,
+    pub lextype: RoutineRef,
+}
+
+/// A text search template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "columns of pg_ts_template")]
+pub struct TextSearchTemplate {
+    pub schema: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<RoutineRef>,
+    pub lexize: RoutineRef,
 }

@@ -25,5 +25,5 @@ mod run;
 mod session;
 
 pub use evolve::{Outcome, SchemaChange};
-pub use plan::{ExtensionNeed, Need, Plan, Stage, StageName, Step, plan};
+pub use plan::{ExtensionNeed, Need, Plan, Privileged, Stage, StageName, Step, plan};
 pub use run::{Progress, SchemaError, create_post_data, create_pre_data, drop_all};

@@ -13,7 +13,11 @@
 
 use super::order::{Node, Slot, sort};
 use super::render;
-use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, Object, ObjectId, QualifiedName, Sequence, Table};
+use super::render::vetted;
+use scry_wire::catalog::{
+    BaseType, Catalog, Class, Entry, LeftOut, NativeFunction, Object, ObjectId, QualifiedName, RoutineRef,
+    Sequence, Table, TypeRef,
+};
 use std::collections::{HashMap, HashSet};
 
 /// What is run on the shadow, in order.
@@ -132,10 +136,33 @@ pub enum Need {
     Success,
     /// Perhaps a superuser.
     Extension(ExtensionNeed),
+    /// A superuser, where the role may not.
+    Superuser(Privileged),
     /// It is fine if it exists.
     MayExist,
     /// A role that row security does not bind.
     BypassRowSecurity,
+}
+
+/// When a superuser may do what the shadow's role may not, and how.
+///
+/// The source is not trusted: what a superuser runs is put together from names alone, and where it
+/// could reach memory (machine code under another signature), `guard` asks the shadow whether
+/// the server or an extension brings the very same already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Privileged {
+    /// A query of one boolean: it does no harm. None: it never does.
+    pub guard: Option<String>,
+    /// The statements, where they are not those of the step.
+    pub instead: Vec<String>,
+    /// `ALTER ...` that `OWNER TO role` ends.
+    pub owner: Option<String>,
+    /// The superuser must do it even if the role may.
+    pub first: bool,
+    /// It is fine if it is not done.
+    pub optional: bool,
+    /// Added to the server's reason where it is not done.
+    pub otherwise: &'static str,
 }
 
 /// What is known of an extension to be made.
@@ -159,6 +186,10 @@ pub(super) struct Lookup<'a> {
     /// Table and name of checks that children inherit.
     checks: HashSet<(u32, &'a str)>,
     schemas: HashSet<&'a str>,
+    /// By schema, name and arguments.
+    natives: HashMap<String, &'a NativeFunction>,
+    /// By schema and name.
+    base_types: HashMap<(&'a str, &'a str), &'a BaseType>,
     /// Schema and name by OID, of indexes with and without a constraint.
     indexes: HashMap<u32, (&'a str, &'a str)>,
 }
@@ -170,6 +201,8 @@ impl<'a> Lookup<'a> {
             identity: HashMap::new(),
             checks: HashSet::new(),
             schemas: HashSet::new(),
+            natives: HashMap::new(),
+            base_types: HashMap::new(),
             indexes: HashMap::new(),
         };
         for object in &catalog.objects {
@@ -187,6 +220,15 @@ impl<'a> Lookup<'a> {
                     if let Some(index) = &constraint.index {
                         lookup.indexes.insert(index.oid, (&constraint.schema, &index.name));
                     }
+                }
+                Entry::Function(function) => {
+                    if let Some(native) = &function.native {
+                        let key = vetted::signature(&function.schema, &function.name, &native.arguments);
+                        lookup.natives.insert(key, native);
+                    }
+                }
+                Entry::BaseType(base) => {
+                    lookup.base_types.insert((&base.schema, &base.name), base);
                 }
                 Entry::Index(index) => {
                     lookup.indexes.insert(object.oid, (&index.schema, &index.name));
@@ -210,12 +252,8 @@ impl<'a> Lookup<'a> {
         let mut depth = 0;
         let mut level = vec![table];
         while !level.is_empty() && depth < 64 {
-            let tables =
-                level.iter().filter_map(|oid| self.get(ObjectId { class: Class::Relation, oid: *oid }));
-            level = tables
-                .filter_map(|object| if let Entry::Table(table) = &object.entry { Some(table) } else { None })
-                .flat_map(|table| table.parents.iter().map(|parent| parent.oid))
-                .collect();
+            let tables = level.iter().filter_map(|oid| self.table(*oid));
+            level = tables.flat_map(|table| table.parents.iter().map(|parent| parent.oid)).collect();
             depth += 1;
         }
         depth
@@ -238,6 +276,25 @@ impl<'a> Lookup<'a> {
     /// Schema and name of an index.
     pub(super) fn index(&self, oid: Option<u32>) -> Option<(&'a str, &'a str)> {
         self.indexes.get(&oid?).copied()
+    }
+
+    /// The machine code behind a routine, if the document brings it.
+    pub(super) fn native(&self, routine: &RoutineRef) -> Option<&'a NativeFunction> {
+        let key = vetted::signature(&routine.schema, &routine.name, &routine.arguments);
+        self.natives.get(&key).copied()
+    }
+
+    pub(super) fn base_type(&self, name: &TypeRef) -> Option<&'a BaseType> {
+        self.base_types.get(&(name.schema.as_str(), name.name.as_str())).copied()
+    }
+
+    /// The table of this OID, foreign ones too.
+    pub(super) fn table(&self, oid: u32) -> Option<&'a Table> {
+        match &self.get(ObjectId { class: Class::Relation, oid })?.entry {
+            Entry::Table(table) => Some(table),
+            Entry::ForeignTable(foreign) => Some(&foreign.table),
+            _ => None,
+        }
     }
 
     pub(super) fn has_schema(&self, name: &str) -> bool {
@@ -377,15 +434,25 @@ pub(super) fn rank(entry: &Entry) -> u8 {
         Entry::Extension(_) => 1,
         Entry::Collation(_) => 2,
         Entry::Enum(_) => 3,
-        Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) => 4,
+        Entry::Domain(_) | Entry::Composite(_) | Entry::Range(_) | Entry::BaseType(_) => 4,
         Entry::Function(_) => 5,
         Entry::Aggregate(_)
         | Entry::Operator(_)
         | Entry::Cast(_)
         | Entry::TextSearchDictionary(_)
-        | Entry::TextSearchConfiguration(_) => 6,
+        | Entry::TextSearchParser(_)
+        | Entry::TextSearchTemplate(_)
+        | Entry::TextSearchConfiguration(_)
+        | Entry::OperatorFamily(_)
+        | Entry::OperatorClass(_)
+        | Entry::AccessMethod(_)
+        | Entry::Conversion(_)
+        | Entry::Language(_)
+        | Entry::Transform(_)
+        | Entry::ForeignDataWrapper(_)
+        | Entry::Server(_) => 6,
         Entry::Sequence(_) => 7,
-        Entry::Table(_) => 8,
+        Entry::Table(_) | Entry::ForeignTable(_) => 8,
         Entry::View(_) => 11,
         Entry::MaterializedView(_) => 12,
         _ => 13,

@@ -11,7 +11,8 @@
 
 use super::extensions;
 use super::ledger;
-use super::plan::{ExtensionNeed, Need, Stage, StageName, Step, plan};
+use super::plan::{ExtensionNeed, Need, Privileged, Stage, StageName, Step, plan};
+use super::quote::ident;
 use super::session::{Mark, Session};
 use futures_util::future::{join_all, try_join_all};
 use scry_wire::catalog::{Catalog, LeftOut};
@@ -168,6 +169,7 @@ pub async fn drop_all(client: &Client, admin: Option<&Client>) -> Result<Vec<Lef
             session.transaction([sql.as_str()], Some(Mark { sql: unmark, values: &[&seq] })).await;
         if let (Err(error), Some(admin)) = (&dropped, &admin)
             && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+            && is_a_superusers(&sql)
         {
             dropped = admin.transaction([sql.as_str()], None).await;
         }
@@ -184,6 +186,22 @@ pub async fn drop_all(client: &Client, admin: Option<&Client>) -> Result<Vec<Lef
     let forget = ["DELETE FROM scry_shadow.schema_step"];
     session.transaction(forget, None).await.map_err(shadow("clear the schema ledger"))?;
     Ok(kept)
+}
+
+/// It drops something that only a superuser can own; such statements hold names alone.
+fn is_a_superusers(undo: &str) -> bool {
+    const KINDS: &[&str] = &[
+        "DROP ACCESS METHOD ",
+        "DROP CAST ",
+        "DROP EVENT TRIGGER ",
+        "DROP EXTENSION ",
+        "DROP FOREIGN DATA WRAPPER ",
+        "DROP TEXT SEARCH PARSER ",
+        "DROP TEXT SEARCH TEMPLATE ",
+        "DROP TRANSFORM ",
+        "DROP TYPE ",
+    ];
+    KINDS.iter().any(|kind| undo.starts_with(kind))
 }
 
 struct Report<'a, P: Fn(&Progress)> {
@@ -312,12 +330,39 @@ impl Runner<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), tokio_postgres::Error> {
         match &step.need {
             Need::Extension(extension) => self.extension(step, extension).await,
+            Need::Superuser(privileged) => match self.superuser(step, privileged).await {
+                Err(error) if privileged.optional && error.as_db_error().is_some() => Ok(()),
+                other => other,
+            },
             Need::MayExist => match ledger::run(self.session, step).await {
                 Err(error) if error.code() == Some(&SqlState::DUPLICATE_SCHEMA) => Ok(()),
                 other => other,
             },
             Need::Nothing | Need::Success | Need::BypassRowSecurity => ledger::run(self.session, step).await,
         }
+    }
+
+    /// By the role itself if it may, else by the superuser if that does no harm.
+    async fn superuser(&self, step: &Step, privileged: &Privileged) -> Result<(), tokio_postgres::Error> {
+        let Some(admin) = self.admin else { return ledger::run(self.session, step).await };
+        if !privileged.first {
+            match ledger::run(self.session, step).await {
+                Err(error) if error.as_db_error().is_some() => {
+                    let harmless = match &privileged.guard {
+                        Some(guard) => admin.asks(guard).await?,
+                        None => true,
+                    };
+                    if !harmless {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
+        let own = ident(&self.session.role);
+        let owner = privileged.owner.as_ref().map(|alter| format!("{alter} OWNER TO {own}"));
+        let statements = if privileged.instead.is_empty() { &step.sql } else { &privileged.instead };
+        ledger::mark(admin, step, statements.iter().chain(&owner).map(String::as_str)).await
     }
 
     async fn extension(
@@ -389,6 +434,12 @@ fn refused(step: &Step, error: &tokio_postgres::Error) -> LeftOut {
         && !extensions::superuser_may_create(&extension.name)
     {
         reason.push_str("; it is not among those that the platform creates: create it on the shadow by hand");
+    }
+    if let Need::Superuser(privileged) = &step.need
+        && !privileged.otherwise.is_empty()
+    {
+        reason.push_str("; ");
+        reason.push_str(privileged.otherwise);
     }
     LeftOut { object: step.title(), reason, sqlstate: error.code().map(|code| code.code().to_owned()) }
 }

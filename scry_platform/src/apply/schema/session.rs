@@ -39,6 +39,8 @@ pub(super) struct Session<'a> {
     begin: String,
     /// Row security does not bind the role.
     pub(super) bypasses_row_security: bool,
+    /// Its name.
+    pub(super) role: String,
 }
 
 impl<'a> Session<'a> {
@@ -47,7 +49,8 @@ impl<'a> Session<'a> {
         let row = client
             .query_one(
                 "SELECT r.rolsuper OR r.rolbypassrls, \
-                        pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL \
+                        pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL, \
+                        r.rolname::text \
                  FROM pg_catalog.pg_roles AS r \
                  WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER",
                 &[],
@@ -65,7 +68,7 @@ impl<'a> Session<'a> {
         } else {
             client.batch_execute("ROLLBACK").await?;
         }
-        Ok(Self { client, begin, bypasses_row_security: row.get(0) })
+        Ok(Self { client, begin, bypasses_row_security: row.get(0), role: row.get(2) })
     }
 
     pub(super) fn client(&self) -> &'a Client {
@@ -82,6 +85,24 @@ impl<'a> Session<'a> {
         let done = self.statements(statements, mark).await;
         match done {
             Ok(()) => self.client.batch_execute("COMMIT").await,
+            Err(error) => {
+                if !error.is_closed() {
+                    self.client.batch_execute("ROLLBACK").await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks a question whose answer is one boolean; NULL is no.
+    pub(super) async fn asks(&self, sql: &str) -> Result<bool, tokio_postgres::Error> {
+        self.client.batch_execute(&self.begin).await?;
+        let answer = self.client.query_one(sql, &[]).await;
+        match answer {
+            Ok(row) => {
+                self.client.batch_execute("COMMIT").await?;
+                Ok(row.get::<_, Option<bool>>(0) == Some(true))
+            }
             Err(error) => {
                 if !error.is_closed() {
                     self.client.batch_execute("ROLLBACK").await?;

@@ -57,7 +57,19 @@ pub(super) fn place(entry: &Entry) -> Option<Place<'_>> {
         Entry::Rule(e) => on(&e.schema, &e.table, &e.name),
         Entry::Trigger(e) => on(&e.schema, &e.table, &e.name),
         Entry::Policy(e) => on(&e.schema, &e.table, &e.name),
-        Entry::Cast(_) | Entry::Unknown => None,
+        Entry::OperatorFamily(e) => named(&e.schema, &e.name),
+        Entry::OperatorClass(e) => named(&e.schema, &e.name),
+        Entry::Conversion(e) => named(&e.schema, &e.name),
+        Entry::BaseType(e) => named(&e.schema, &e.name),
+        Entry::TextSearchParser(e) => named(&e.schema, &e.name),
+        Entry::TextSearchTemplate(e) => named(&e.schema, &e.name),
+        Entry::ForeignTable(e) => named(&e.table.schema, &e.table.name),
+        Entry::AccessMethod(e) => named("", &e.name),
+        Entry::Language(e) => named("", &e.name),
+        Entry::EventTrigger(e) => named("", &e.name),
+        Entry::ForeignDataWrapper(e) => named("", &e.name),
+        Entry::Server(e) => named("", &e.name),
+        Entry::Cast(_) | Entry::Transform(_) | Entry::Unknown => None,
     }
 }
 
@@ -70,8 +82,10 @@ pub(super) fn space(entry: &Entry) -> Option<Space> {
         | Entry::Domain(_)
         | Entry::Composite(_)
         | Entry::Range(_)
+        | Entry::BaseType(_)
         | Entry::Sequence(_)
         | Entry::Table(_)
+        | Entry::ForeignTable(_)
         | Entry::Index(_)
         | Entry::View(_)
         | Entry::MaterializedView(_) => Space::Relations,
@@ -86,7 +100,8 @@ pub(super) fn space(entry: &Entry) -> Option<Space> {
         Entry::Trigger(e) => Space::Triggers(e.table_oid),
         Entry::Rule(e) => Space::Rules(e.table_oid),
         Entry::Policy(e) => Space::Policies(e.table_oid),
-        Entry::Extension(_) | Entry::Operator(_) | Entry::Cast(_) | Entry::Unknown => return None,
+        // Made anew under another name.
+        _ => return None,
     })
 }
 
@@ -118,7 +133,19 @@ pub(super) fn at(object: &Object, to: Place<'_>) -> Object {
     };
     match &mut moved.entry {
         Entry::Schema(e) => to.name.clone_into(&mut e.name),
-        Entry::Extension(_) | Entry::Cast(_) | Entry::Unknown => {}
+        Entry::Extension(_) | Entry::Cast(_) | Entry::Transform(_) | Entry::Unknown => {}
+        Entry::OperatorFamily(e) => set(&mut e.schema, &mut e.name),
+        Entry::OperatorClass(e) => set(&mut e.schema, &mut e.name),
+        Entry::Conversion(e) => set(&mut e.schema, &mut e.name),
+        Entry::BaseType(e) => set(&mut e.schema, &mut e.name),
+        Entry::TextSearchParser(e) => set(&mut e.schema, &mut e.name),
+        Entry::TextSearchTemplate(e) => set(&mut e.schema, &mut e.name),
+        Entry::ForeignTable(e) => set(&mut e.table.schema, &mut e.table.name),
+        Entry::AccessMethod(e) => to.name.clone_into(&mut e.name),
+        Entry::Language(e) => to.name.clone_into(&mut e.name),
+        Entry::EventTrigger(e) => to.name.clone_into(&mut e.name),
+        Entry::ForeignDataWrapper(e) => to.name.clone_into(&mut e.name),
+        Entry::Server(e) => to.name.clone_into(&mut e.name),
         Entry::Collation(e) => set(&mut e.schema, &mut e.name),
         Entry::Enum(e) => set(&mut e.schema, &mut e.name),
         Entry::Domain(e) => set(&mut e.schema, &mut e.name),

@@ -103,6 +103,20 @@ fn lookup(class: Class) -> Option<(u32, &'static str)> {
     const CASTS: &str = "SELECT c.oid FROM pg_catalog.pg_cast AS c \
         WHERE c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
         AND ($1::text[], $2::text[], $3::text[]) IS NOT NULL";
+    const TRANSFORMS: &str = "SELECT t.oid FROM pg_catalog.pg_transform AS t \
+        WHERE t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+        AND ($1::text[], $2::text[], $3::text[]) IS NOT NULL";
+    macro_rules! free {
+        ($catalog:literal, $name:literal) => {
+            concat!(
+                "SELECT o.oid FROM pg_catalog.",
+                $catalog,
+                " AS o WHERE o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND o.",
+                $name,
+                " OPERATOR(pg_catalog.=) ANY ($3::text[]) AND ($1::text[], $2::text[]) IS NOT NULL"
+            )
+        };
+    }
     Some(match class {
         Class::Namespace => (2615, SCHEMAS),
         Class::Extension => (3079, EXTENSIONS),
@@ -115,6 +129,17 @@ fn lookup(class: Class) -> Option<(u32, &'static str)> {
         Class::Operator => (2617, named!("pg_operator", "oprnamespace", "oprname")),
         Class::TextSearchDictionary => (3600, named!("pg_ts_dict", "dictnamespace", "dictname")),
         Class::TextSearchConfiguration => (3602, named!("pg_ts_config", "cfgnamespace", "cfgname")),
+        Class::OperatorFamily => (2753, named!("pg_opfamily", "opfnamespace", "opfname")),
+        Class::OperatorClass => (2616, named!("pg_opclass", "opcnamespace", "opcname")),
+        Class::Conversion => (2607, named!("pg_conversion", "connamespace", "conname")),
+        Class::TextSearchParser => (3601, named!("pg_ts_parser", "prsnamespace", "prsname")),
+        Class::TextSearchTemplate => (3764, named!("pg_ts_template", "tmplnamespace", "tmplname")),
+        Class::AccessMethod => (2601, free!("pg_am", "amname")),
+        Class::Language => (2612, free!("pg_language", "lanname")),
+        Class::ForeignDataWrapper => (2328, free!("pg_foreign_data_wrapper", "fdwname")),
+        Class::Server => (1417, free!("pg_foreign_server", "srvname")),
+        Class::EventTrigger => (3466, free!("pg_event_trigger", "evtname")),
+        Class::Transform => (3576, TRANSFORMS),
         Class::Constraint => (2606, hanging!("pg_constraint", "conrelid", "conname")),
         Class::Trigger => (2620, hanging!("pg_trigger", "tgrelid", "tgname")),
         Class::Rewrite => (2618, hanging!("pg_rewrite", "ev_class", "rulename")),

@@ -5,11 +5,11 @@
 //! exclusions take the constraint directly.
 
 use super::Rendered;
-use crate::apply::schema::plan::{Lookup, StageName, Step};
-use crate::apply::schema::quote::{ident, ident_list, qualified};
-use scry_wire::catalog::{
-    BackingIndex, Class, Constraint, Entry, Index, Object, ObjectId, Policy, Rule, Statistics, Table, Trigger,
-};
+use super::datatype::part_node;
+use crate::apply::schema::order::Node;
+use crate::apply::schema::plan::{Lookup, Need, Privileged, StageName, Step};
+use crate::apply::schema::quote::{ident, ident_list, literal, qualified};
+use scry_wire::catalog::{BackingIndex, Constraint, Index, Object, Policy, Rule, Statistics, Trigger};
 
 pub(super) fn constraint(lookup: &Lookup<'_>, object: &Object, constraint: &Constraint, out: &mut Rendered) {
     let table = qualified(&constraint.schema, &constraint.table);
@@ -66,15 +66,8 @@ fn using_index(constraint: &Constraint, index: &BackingIndex) -> String {
 
 /// A parent that is here brings the check to its children.
 fn parent_has_check(lookup: &Lookup<'_>, check: &Constraint) -> bool {
-    let Some(table) = find_table(lookup, check.table_oid) else { return false };
-    table.parents.iter().any(|p| find_table(lookup, p.oid).is_some() && lookup.has_check(p.oid, &check.name))
-}
-
-fn find_table<'a>(lookup: &Lookup<'a>, oid: u32) -> Option<&'a Table> {
-    match &lookup.get(ObjectId { class: Class::Relation, oid })?.entry {
-        Entry::Table(table) => Some(table),
-        _ => None,
-    }
+    let Some(table) = lookup.table(check.table_oid) else { return false };
+    table.parents.iter().any(|p| lookup.table(p.oid).is_some() && lookup.has_check(p.oid, &check.name))
 }
 
 pub(super) fn index(lookup: &Lookup<'_>, object: &Object, index: &Index, out: &mut Rendered) {
@@ -145,8 +138,8 @@ pub(super) fn trigger(lookup: &Lookup<'_>, object: &Object, trigger: &Trigger, o
 }
 
 fn has_parent(lookup: &Lookup<'_>, table: u32) -> bool {
-    let parents = find_table(lookup, table).map(|table| table.parents.as_slice()).unwrap_or_default();
-    parents.iter().any(|parent| find_table(lookup, parent.oid).is_some())
+    let parents = lookup.table(table).map(|table| table.parents.as_slice()).unwrap_or_default();
+    parents.iter().any(|parent| lookup.table(parent.oid).is_some())
 }
 
 /// Changes are applied as a replica applies them. What fires for a replica too would
@@ -185,4 +178,18 @@ pub(super) fn policy(object: &Object, policy: &Policy, out: &mut Rendered) {
         sql.push_str(&format!(" WITH CHECK ({expression})"));
     }
     out.stage(StageName::Behaviour, Step::new(object, "create", vec![sql]));
+    out.nodes.extend(policy.roles.iter().map(|role| self::role(object, role)));
+}
+
+/// A role that a policy names, if the shadow does not have it: nobody can log in as it, and it may do
+/// nothing. Roles are the cluster's: it stays when the shadow goes.
+fn role(object: &Object, role: &str) -> Node {
+    let guard = format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r \
+         WHERE r.rolname OPERATOR(pg_catalog.=) {}::pg_catalog.name)",
+        literal(role)
+    );
+    let sql = format!("CREATE ROLE {} NOLOGIN", ident(role));
+    let need = Privileged { guard: Some(guard), optional: true, ..Privileged::default() };
+    part_node(Vec::new(), 0, Step::new(object, "role", vec![sql]).need(Need::Superuser(need)))
 }

@@ -1,8 +1,11 @@
 //! `COMMENT ON`, one step an object with its columns.
 
 use super::Rendered;
+use super::access::using;
+use super::datatype::part_node;
+use super::language::transform_name;
 use super::routine::{aggregate_name, cast_name, function_name, operator_name};
-use crate::apply::schema::plan::{StageName, Step};
+use crate::apply::schema::plan::{Need, Privileged, StageName, Step};
 use crate::apply::schema::quote::{ident, literal, qualified};
 use scry_wire::catalog::{Entry, Object};
 
@@ -18,8 +21,16 @@ pub(super) fn comments(object: &Object, out: &mut Rendered) {
             sql.push(statement(&on, text.as_deref()));
         }
     }
-    if !sql.is_empty() {
-        out.stage(StageName::Comments, Step::new(object, "comment", sql));
+    if sql.is_empty() {
+        return;
+    }
+    let step = Step::new(object, "comment", sql);
+    if is_a_superusers(&object.entry) {
+        // Made with what needs a superuser, before the data.
+        let step = step.need(Need::Superuser(Privileged::default()));
+        out.nodes.push(part_node(vec![object.id()], 14, step));
+    } else {
+        out.stage(StageName::Comments, step);
     }
 }
 
@@ -40,6 +51,11 @@ pub(in crate::apply::schema) fn texts(object: &Object) -> Vec<(String, Option<St
         Entry::Table(e) => {
             for column in e.columns.iter().filter(|c| !c.dropped) {
                 comment(self::column(&e.schema, &e.name, &column.name), &column.comment);
+            }
+        }
+        Entry::ForeignTable(e) => {
+            for column in e.table.columns.iter().filter(|c| !c.dropped) {
+                comment(self::column(&e.table.schema, &e.table.name, &column.name), &column.comment);
             }
         }
         Entry::View(e) => {
@@ -73,6 +89,20 @@ pub(in crate::apply::schema) fn texts(object: &Object) -> Vec<(String, Option<St
     found
 }
 
+/// Nobody but a superuser owns such a thing; what is said of it is a name and a literal.
+fn is_a_superusers(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::AccessMethod(_)
+            | Entry::Cast(_)
+            | Entry::EventTrigger(_)
+            | Entry::ForeignDataWrapper(_)
+            | Entry::TextSearchParser(_)
+            | Entry::TextSearchTemplate(_)
+            | Entry::Transform(_)
+    )
+}
+
 fn column(schema: &str, relation: &str, column: &str) -> String {
     format!("COLUMN {}.{}", qualified(schema, relation), ident(column))
 }
@@ -91,6 +121,19 @@ pub(in crate::apply::schema) fn target(entry: &Entry) -> Option<(&'static str, S
         Entry::Enum(e) => named("TYPE", &e.schema, &e.name),
         Entry::Composite(e) => named("TYPE", &e.schema, &e.name),
         Entry::Range(e) => named("TYPE", &e.schema, &e.name),
+        Entry::BaseType(e) => named("TYPE", &e.schema, &e.name),
+        Entry::ForeignTable(e) => named("FOREIGN TABLE", &e.table.schema, &e.table.name),
+        Entry::OperatorFamily(e) => Some(("OPERATOR FAMILY", using(&e.schema, &e.name, &e.access_method))),
+        Entry::OperatorClass(e) => Some(("OPERATOR CLASS", using(&e.schema, &e.name, &e.access_method))),
+        Entry::Conversion(e) => named("CONVERSION", &e.schema, &e.name),
+        Entry::Language(e) => Some(("LANGUAGE", ident(&e.name))),
+        Entry::Transform(e) => Some(("TRANSFORM", transform_name(e))),
+        Entry::AccessMethod(e) => Some(("ACCESS METHOD", ident(&e.name))),
+        Entry::EventTrigger(e) => Some(("EVENT TRIGGER", ident(&e.name))),
+        Entry::ForeignDataWrapper(e) => Some(("FOREIGN DATA WRAPPER", ident(&e.name))),
+        Entry::Server(e) => Some(("SERVER", ident(&e.name))),
+        Entry::TextSearchParser(e) => named("TEXT SEARCH PARSER", &e.schema, &e.name),
+        Entry::TextSearchTemplate(e) => named("TEXT SEARCH TEMPLATE", &e.schema, &e.name),
         Entry::Domain(e) => named("DOMAIN", &e.schema, &e.name),
         Entry::Sequence(e) => named("SEQUENCE", &e.schema, &e.name),
         Entry::Table(e) => named("TABLE", &e.schema, &e.name),

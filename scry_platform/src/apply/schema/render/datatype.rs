@@ -1,11 +1,12 @@
 //! Collations and types.
 
 use super::Rendered;
+use super::vetted::{NO_TWIN, base_type_has_twin, routine_name};
 use crate::apply::schema::order::Node;
 use crate::apply::schema::order::Slot;
-use crate::apply::schema::plan::{StageName, Step, main_node};
+use crate::apply::schema::plan::{Lookup, Need, Privileged, StageName, Step, main_node};
 use crate::apply::schema::quote::{ident, literal, qualified};
-use scry_wire::catalog::{Collation, Composite, Domain, EnumType, Object, QualifiedName, Range};
+use scry_wire::catalog::{BaseType, Collation, Composite, Domain, EnumType, Object, QualifiedName, Range};
 
 pub(super) fn collation(object: &Object, collation: &Collation, out: &mut Rendered) {
     let provider = match collation.provider.as_str() {
@@ -103,6 +104,63 @@ pub(super) fn range(object: &Object, range: &Range, out: &mut Rendered) {
         node.stand_in = Some(shell.undo(format!("DROP TYPE IF EXISTS {name} CASCADE")));
     }
     out.nodes.push(node);
+}
+
+/// A base type is a superuser's: its shell too, because who fills a shell must have made it.
+pub(super) fn base_type(lookup: &Lookup<'_>, object: &Object, base: &BaseType, out: &mut Rendered) {
+    let name = qualified(&base.schema, &base.name);
+    let undo = format!("DROP TYPE IF EXISTS {name} CASCADE");
+    let shell = vec![format!("CREATE TYPE {name}")];
+    if base.shell {
+        let step = Step::new(object, "create", shell).undo(undo);
+        out.nodes.push(main_node(object, step.need(Need::Superuser(Privileged::default()))));
+        return;
+    }
+    let guard = base_type_has_twin(lookup, base).unwrap_or_else(|| "false".to_owned());
+    let need = Privileged {
+        guard: Some(format!("SELECT {guard}")),
+        owner: Some(format!("ALTER TYPE {name}")),
+        otherwise: NO_TWIN,
+        ..Privileged::default()
+    };
+    let create = format!("CREATE TYPE {name} ({})", base_type_parts(base).join(", "));
+    let step = Step::new(object, "create", vec![create]).undo(undo.clone()).need(Need::Superuser(need));
+    let mut node = main_node(object, step);
+    let first = Need::Superuser(Privileged { first: true, ..Privileged::default() });
+    node.stand_in = Some(Step::new(object, "shell", shell).undo(undo).need(first));
+    out.nodes.push(node);
+}
+
+fn base_type_parts(base: &BaseType) -> Vec<String> {
+    let mut parts = Vec::new();
+    let functions = [
+        ("INPUT", &base.input),
+        ("OUTPUT", &base.output),
+        ("RECEIVE", &base.receive),
+        ("SEND", &base.send),
+        ("TYPMOD_IN", &base.modifier_input),
+        ("TYPMOD_OUT", &base.modifier_output),
+    ];
+    for (word, function) in functions {
+        parts.extend(function.as_ref().map(|f| format!("{word} = {}", routine_name(f))));
+    }
+    let length = if base.length < 0 { "VARIABLE".to_owned() } else { base.length.to_string() };
+    parts.push(format!("INTERNALLENGTH = {length}"));
+    parts.extend(base.by_value.then(|| "PASSEDBYVALUE".to_owned()));
+    let alignment = match base.alignment.as_str() {
+        "c" => "char",
+        "s" => "int2",
+        "d" => "double",
+        _ => "int4",
+    };
+    parts.push(format!("ALIGNMENT = {alignment}"));
+    parts.extend(super::storage_word(&base.storage).map(|word| format!("STORAGE = {word}")));
+    parts.push(format!("CATEGORY = {}", literal(&base.category)));
+    parts.extend(base.preferred.then(|| "PREFERRED = true".to_owned()));
+    parts.push(format!("DELIMITER = {}", literal(&base.delimiter)));
+    parts.extend(base.collatable.then(|| "COLLATABLE = true".to_owned()));
+    parts.extend(base.default.as_ref().map(|value| format!("DEFAULT = {}", literal(value))));
+    parts
 }
 
 fn create_type(object: &Object, name: &str, sql: String) -> Step {

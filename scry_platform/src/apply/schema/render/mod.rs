@@ -2,15 +2,19 @@
 //!
 //! Names come from the document as data and go through [`super::quote`]; expressions and
 //! definitions are the source server's own text, each sent as one statement by a role that
-//! is no superuser.
+//! is no superuser. What only a superuser may do is put together in [`vetted`].
 
+mod access;
 mod attached;
 pub(super) mod comment;
 pub(super) mod datatype;
+mod foreign;
+mod language;
 pub(super) mod routine;
 pub(super) mod sequence;
 mod table;
 mod text_search;
+pub(super) mod vetted;
 pub(super) mod view;
 
 use super::order::Node;
@@ -57,12 +61,25 @@ pub(super) fn object(lookup: &Lookup<'_>, object: &Object, out: &mut Rendered) {
         Entry::Domain(domain) => datatype::domain(object, domain, out),
         Entry::Composite(composite) => datatype::composite(object, composite, out),
         Entry::Range(range) => datatype::range(object, range, out),
+        Entry::BaseType(base) => datatype::base_type(lookup, object, base, out),
         Entry::Sequence(sequence) => sequence::sequence(lookup, object, sequence, out),
         Entry::Table(table) => table::table(lookup, object, table, out),
-        Entry::Function(function) => routine::function(object, function, out),
+        Entry::ForeignTable(foreign) => table::foreign(lookup, object, foreign, out),
+        Entry::Function(function) => routine::function(lookup, object, function, out),
         Entry::Aggregate(aggregate) => routine::aggregate(object, aggregate, out),
         Entry::Operator(operator) => routine::operator(object, operator, out),
         Entry::Cast(cast) => routine::cast(object, cast, out),
+        Entry::OperatorFamily(family) => access::family(object, family, out),
+        Entry::OperatorClass(class) => access::class(object, class, out),
+        Entry::AccessMethod(method) => access::access_method(object, method, out),
+        Entry::Conversion(conversion) => language::conversion(object, conversion, out),
+        Entry::Language(language) => language::language(object, language, out),
+        Entry::Transform(transform) => language::transform(object, transform, out),
+        Entry::EventTrigger(trigger) => language::event_trigger(object, trigger, out),
+        Entry::ForeignDataWrapper(wrapper) => foreign::wrapper(object, wrapper, out),
+        Entry::Server(server) => foreign::server(object, server, out),
+        Entry::TextSearchParser(parser) => text_search::parser(object, parser, out),
+        Entry::TextSearchTemplate(template) => text_search::template(object, template, out),
         Entry::TextSearchDictionary(dictionary) => text_search::dictionary(object, dictionary, out),
         Entry::TextSearchConfiguration(configuration) => {
             text_search::configuration(object, configuration, out)

@@ -3,7 +3,7 @@
 use super::Rendered;
 use crate::apply::schema::plan::{Lookup, StageName, Step, main_node};
 use crate::apply::schema::quote::{ident, literal, qualified};
-use scry_wire::catalog::{Class, Entry, Object, ObjectId, Sequence};
+use scry_wire::catalog::{Object, Sequence};
 
 pub(super) fn sequence(lookup: &Lookup<'_>, object: &Object, sequence: &Sequence, out: &mut Rendered) {
     let owner = sequence.owner.as_ref().filter(|owner| table_is_here(lookup, owner.table_oid));
@@ -11,7 +11,12 @@ pub(super) fn sequence(lookup: &Lookup<'_>, object: &Object, sequence: &Sequence
         return;
     }
     let name = qualified(&sequence.schema, &sequence.name);
-    let sql = vec![format!("CREATE SEQUENCE {name} AS {}{}", sequence.data_type, sequence_options(sequence))];
+    let unlogged = if sequence.unlogged { " UNLOGGED" } else { "" };
+    let sql = vec![format!(
+        "CREATE{unlogged} SEQUENCE {name} AS {}{}",
+        sequence.data_type,
+        sequence_options(sequence)
+    )];
     let step = Step::new(object, "create", sql)
         .values(set_value(sequence).into_iter().collect())
         .undo(format!("DROP SEQUENCE IF EXISTS {name} CASCADE"))
@@ -25,8 +30,7 @@ pub(super) fn sequence(lookup: &Lookup<'_>, object: &Object, sequence: &Sequence
 }
 
 fn table_is_here(lookup: &Lookup<'_>, oid: u32) -> bool {
-    let table = lookup.get(ObjectId { class: Class::Relation, oid });
-    table.is_some_and(|object| matches!(object.entry, Entry::Table(_)))
+    lookup.table(oid).is_some()
 }
 
 /// `START WITH ...` and the rest.

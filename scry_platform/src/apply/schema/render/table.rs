@@ -1,29 +1,51 @@
 //! Tables: shape, defaults, place among partitions and parents.
 //!
 //! A partition is made as a table of its own with all its columns in their order, then
-//! attached: column order may differ from the parent's. A child by inheritance is made
-//! with `INHERITS` and its own columns only.
+//! attached: column order may differ from the parent's. So is a child by inheritance that has all
+//! columns by itself; another is made with `INHERITS` and its own columns only.
 //!
 //! Defaults that call functions are steps of their own, because a function may need the
 //! table; generated columns stay in the table, which the server then cannot be fooled about.
 
 use super::datatype::{collate, part_node};
+use super::foreign::options as foreign_options;
 use super::sequence::{sequence_options, set_value};
 use super::{Rendered, compression_word, options, storage_word};
 use crate::apply::schema::plan::{Lookup, Need, StageName, Step, main_node};
 use crate::apply::schema::quote::{ident, qualified};
-use scry_wire::catalog::{Class, Column, ColumnDefault, Entry, Object, ObjectId, Parent, Sequence, Table};
+use scry_wire::catalog::{
+    Class, Column, ColumnDefault, Entry, ForeignTable, Object, ObjectId, Parent, Sequence, Table,
+};
 use std::collections::BTreeMap;
 
 pub(super) fn table(lookup: &Lookup<'_>, object: &Object, table: &Table, out: &mut Rendered) {
+    shape(lookup, object, table, None, out);
+}
+
+/// A foreign table: its shape, without anything that reads through it.
+pub(super) fn foreign(lookup: &Lookup<'_>, object: &Object, foreign: &ForeignTable, out: &mut Rendered) {
+    shape(lookup, object, &foreign.table, Some(foreign), out);
+}
+
+fn shape<'a>(
+    lookup: &'a Lookup<'a>,
+    object: &'a Object,
+    table: &'a Table,
+    foreign: Option<&'a ForeignTable>,
+    out: &mut Rendered,
+) {
     let parents: Vec<(&Parent, &Table)> =
-        table.parents.iter().filter_map(|parent| Some((parent, find_table(lookup, parent.oid)?))).collect();
+        table.parents.iter().filter_map(|parent| Some((parent, lookup.table(parent.oid)?))).collect();
     let shape = Shape {
         lookup,
         object,
         table,
+        foreign,
         name: qualified(&table.schema, &table.name),
         attached: table.partition_bound.is_some() && !parents.is_empty(),
+        whole: table.partition_bound.is_none()
+            && !parents.is_empty()
+            && table.columns.iter().all(|column| column.dropped || column.local),
         sequences: lookup.identity_sequences(object.oid).collect(),
         parents,
     };
@@ -36,9 +58,12 @@ struct Shape<'a> {
     lookup: &'a Lookup<'a>,
     object: &'a Object,
     table: &'a Table,
+    foreign: Option<&'a ForeignTable>,
     name: String,
     /// It is a partition, and its parent is here.
     attached: bool,
+    /// It is a child by inheritance, and all its columns are its own.
+    whole: bool,
     parents: Vec<(&'a Parent, &'a Table)>,
     /// By attnum.
     sequences: BTreeMap<i16, &'a Sequence>,
@@ -71,11 +96,16 @@ impl Shape<'_> {
                 format!("ALTER TABLE ONLY {} ALTER COLUMN {} {action}", self.name, ident(&column.name))
             }));
         }
+        for sequence in self.sequences.values().filter(|s| s.unlogged != self.table.unlogged) {
+            let word = if sequence.unlogged { "UNLOGGED" } else { "LOGGED" };
+            let name = qualified(&sequence.schema, &sequence.name);
+            sql.push(format!("ALTER SEQUENCE {name} SET {word}"));
+        }
         let values = self.sequences.values().filter_map(|sequence| set_value(sequence)).collect();
         let need = if self.object.selected { Need::Success } else { Need::Nothing };
         let step = Step::new(self.object, "create", sql)
             .values(values)
-            .undo(format!("DROP TABLE IF EXISTS {} CASCADE", self.name))
+            .undo(format!("DROP {} IF EXISTS {} CASCADE", self.kind(), self.name))
             .makes(&self.table.schema, &self.table.name)
             .need(need);
         let mut node = main_node(self.object, step);
@@ -88,8 +118,13 @@ impl Shape<'_> {
         }
     }
 
+    fn kind(&self) -> &'static str {
+        if self.foreign.is_some() { "FOREIGN TABLE" } else { "TABLE" }
+    }
+
     fn statement(&self, elements: &[String]) -> String {
-        let mut sql = format!("CREATE TABLE {}", self.name);
+        let unlogged = if self.table.unlogged { "UNLOGGED " } else { "" };
+        let mut sql = format!("CREATE {unlogged}{} {}", self.kind(), self.name);
         if let Some(of_type) = &self.table.of_type {
             sql.push_str(&format!(" OF {}", qualified(&of_type.schema, &of_type.name)));
             if !elements.is_empty() {
@@ -100,13 +135,21 @@ impl Shape<'_> {
         } else {
             sql.push_str(&format!(" (\n    {}\n)", elements.join(",\n    ")));
         }
-        if !self.attached && !self.parents.is_empty() {
+        if !self.stands_alone() && !self.parents.is_empty() {
             let names: Vec<String> =
                 self.parents.iter().map(|(p, _)| qualified(&p.schema, &p.name)).collect();
             sql.push_str(&format!(" INHERITS ({})", names.join(", ")));
         }
         if let Some(key) = &self.table.partition_key {
             sql.push_str(&format!(" PARTITION BY {key}"));
+        }
+        if let Some(foreign) = self.foreign {
+            sql.push_str(&format!(
+                " SERVER {}{}",
+                ident(&foreign.server),
+                foreign_options(&foreign.foreign_options)
+            ));
+            return sql;
         }
         if let Some(method) = self.table.access_method.as_ref().filter(|method| *method != "heap") {
             sql.push_str(&format!(" USING {}", ident(method)));
@@ -127,6 +170,7 @@ impl Shape<'_> {
             sql.push_str(" WITH OPTIONS");
         } else {
             sql.push_str(&format!(" {}", column.data_type.as_ref()?.sql));
+            sql.push_str(&foreign_options(&column.foreign_options));
             if let Some(word) = compression_word(&column.compression) {
                 sql.push_str(&format!(" COMPRESSION {word}"));
             }
@@ -142,6 +186,8 @@ impl Shape<'_> {
                 "v" => sql.push_str(&format!(" GENERATED ALWAYS AS ({}) VIRTUAL", default.sql)),
                 _ => {}
             }
+        } else if !self.stands_alone() && self.parent_columns(column).any(|c| c.default.is_some()) {
+            sql.push_str(" DEFAULT NULL");
         }
         sql.push_str(&self.identity(column));
         if column.not_null {
@@ -200,6 +246,9 @@ impl Shape<'_> {
     }
 
     fn attach(&self, out: &mut Rendered) {
+        if self.whole {
+            self.inherit(out);
+        }
         let (Some(bound), Some((parent, _)), true) =
             (&self.table.partition_bound, self.parents.first(), self.attached)
         else {
@@ -213,15 +262,28 @@ impl Shape<'_> {
         out.nodes.push(part_node(depends_on, 9, step));
     }
 
+    fn inherit(&self, out: &mut Rendered) {
+        let inherit = |(parent, _): &(&Parent, &Table)| {
+            format!("ALTER TABLE ONLY {} INHERIT {}", self.name, qualified(&parent.schema, &parent.name))
+        };
+        let need = if self.object.selected { Need::Success } else { Need::Nothing };
+        let sql = self.parents.iter().map(inherit).collect();
+        let mut depends_on = vec![self.object.id()];
+        depends_on.extend(self.parents.iter().map(|(p, _)| ObjectId { class: Class::Relation, oid: p.oid }));
+        out.nodes.push(part_node(depends_on, 9, Step::new(self.object, "inherit", sql).need(need)));
+    }
+
     fn settings(&self, out: &mut Rendered) {
         let mut setting = |part: &'static str, action: String, need: Need| {
             let sql = vec![format!("ALTER TABLE ONLY {} {action}", self.name)];
             out.stage(StageName::Settings, Step::new(self.object, part, sql).need(need));
         };
         match (self.table.replica_identity.as_str(), &self.table.replica_identity_index) {
+            // A foreign table has none, and says "n".
+            _ if self.foreign.is_some() => {}
             ("n", _) => setting("replica identity", "REPLICA IDENTITY NOTHING".to_owned(), Need::Nothing),
             ("f", _) => setting("replica identity", "REPLICA IDENTITY FULL".to_owned(), Need::Nothing),
-            ("i", Some(index)) if self.object.selected => {
+            ("i", Some(index)) if self.object.selected || self.table.unlogged => {
                 let action = format!("REPLICA IDENTITY USING INDEX {}", ident(index));
                 setting("replica identity", action, Need::Nothing);
             }
@@ -240,8 +302,18 @@ impl Shape<'_> {
             out.note(self.object, "a table it inherits from is not selected: its columns are its own");
         }
         if !self.object.selected {
-            out.note(self.object, "it is not selected: only its shape is here, because something needs it");
+            let reason = match (self.foreign, self.table.unlogged) {
+                (Some(_), _) => "foreign tables cannot be read on the shadow: only its shape is here",
+                (None, true) => "unlogged tables leave nothing in the WAL: only its shape is here",
+                (None, false) => "it is not selected: only its shape is here, because something needs it",
+            };
+            out.note(self.object, reason);
         }
+    }
+
+    /// It is made with all its columns, and put under its parents then.
+    fn stands_alone(&self) -> bool {
+        self.attached || self.whole
     }
 
     fn columns(&self) -> impl Iterator<Item = &Column> {
@@ -250,11 +322,11 @@ impl Shape<'_> {
 
     /// It stands in `CREATE TABLE`, instead of coming from a parent.
     fn is_printed(&self, column: &Column) -> bool {
-        self.attached || column.local || self.parent_columns(column).next().is_none()
+        self.stands_alone() || column.local || self.parent_columns(column).next().is_none()
     }
 
     fn inherits_expression(&self, column: &Column) -> bool {
-        !self.attached && self.parent_columns(column).any(|parent| !parent.generated.is_empty())
+        !self.stands_alone() && self.parent_columns(column).any(|parent| !parent.generated.is_empty())
     }
 
     fn parent_columns<'c>(&'c self, column: &'c Column) -> impl Iterator<Item = &'c Column> {
@@ -274,12 +346,5 @@ impl Shape<'_> {
             _ => true,
         };
         !column.generated.is_empty() || default.depends_on.iter().all(simple)
-    }
-}
-
-fn find_table<'a>(lookup: &Lookup<'a>, oid: u32) -> Option<&'a Table> {
-    match &lookup.get(ObjectId { class: Class::Relation, oid })?.entry {
-        Entry::Table(table) => Some(table),
-        _ => None,
     }
 }

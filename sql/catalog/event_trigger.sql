@@ -1,0 +1,25 @@
+-- Event triggers.  tags is empty for all commands; enabled is the source's state.
+SELECT pg_catalog.json_build_object(
+    'oid', e.oid::bigint,
+    'name', e.evtname,
+    'event', e.evtevent,
+    'tags', COALESCE(pg_catalog.to_json(e.evttags), '[]'::pg_catalog.json),
+    'function', (
+        SELECT pg_catalog.json_build_object('schema', fn.nspname, 'name', f.proname, 'arguments', COALESCE((
+            SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                'schema', xn.nspname, 'name', x.typname, 'sql', pg_catalog.format_type(x.oid, NULL)) ORDER BY u.place)
+            FROM pg_catalog.unnest(f.proargtypes::pg_catalog.oid[]) WITH ORDINALITY AS u (oid, place)
+            JOIN pg_catalog.pg_type AS x ON x.oid OPERATOR(pg_catalog.=) u.oid
+            JOIN pg_catalog.pg_namespace AS xn ON xn.oid OPERATOR(pg_catalog.=) x.typnamespace), '[]'::pg_catalog.json))
+        FROM pg_catalog.pg_proc AS f
+        JOIN pg_catalog.pg_namespace AS fn ON fn.oid OPERATOR(pg_catalog.=) f.pronamespace
+        WHERE f.oid OPERATOR(pg_catalog.=) e.evtfoid),
+    'enabled', e.evtenabled,
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) e.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_event_trigger'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
+FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
+JOIN pg_catalog.pg_event_trigger AS e ON e.oid OPERATOR(pg_catalog.=) want.oid
+ORDER BY e.evtname

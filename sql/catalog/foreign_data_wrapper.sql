@@ -1,0 +1,35 @@
+-- Foreign-data wrappers made by users (those of an extension come with it).
+SELECT pg_catalog.json_build_object(
+    'oid', w.oid::bigint,
+    'name', w.fdwname,
+    'handler', (
+        SELECT pg_catalog.json_build_object('schema', fn.nspname, 'name', f.proname, 'arguments', COALESCE((
+            SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                'schema', xn.nspname, 'name', x.typname, 'sql', pg_catalog.format_type(x.oid, NULL)) ORDER BY u.place)
+            FROM pg_catalog.unnest(f.proargtypes::pg_catalog.oid[]) WITH ORDINALITY AS u (oid, place)
+            JOIN pg_catalog.pg_type AS x ON x.oid OPERATOR(pg_catalog.=) u.oid
+            JOIN pg_catalog.pg_namespace AS xn ON xn.oid OPERATOR(pg_catalog.=) x.typnamespace), '[]'::pg_catalog.json))
+        FROM pg_catalog.pg_proc AS f
+        JOIN pg_catalog.pg_namespace AS fn ON fn.oid OPERATOR(pg_catalog.=) f.pronamespace
+        WHERE f.oid OPERATOR(pg_catalog.=) w.fdwhandler),
+    'validator', (
+        SELECT pg_catalog.json_build_object('schema', fn.nspname, 'name', f.proname, 'arguments', COALESCE((
+            SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                'schema', xn.nspname, 'name', x.typname, 'sql', pg_catalog.format_type(x.oid, NULL)) ORDER BY u.place)
+            FROM pg_catalog.unnest(f.proargtypes::pg_catalog.oid[]) WITH ORDINALITY AS u (oid, place)
+            JOIN pg_catalog.pg_type AS x ON x.oid OPERATOR(pg_catalog.=) u.oid
+            JOIN pg_catalog.pg_namespace AS xn ON xn.oid OPERATOR(pg_catalog.=) x.typnamespace), '[]'::pg_catalog.json))
+        FROM pg_catalog.pg_proc AS f
+        JOIN pg_catalog.pg_namespace AS fn ON fn.oid OPERATOR(pg_catalog.=) f.pronamespace
+        WHERE f.oid OPERATOR(pg_catalog.=) w.fdwvalidator),
+    'options', COALESCE((
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', u.option_name, 'value', COALESCE(u.option_value, '')) ORDER BY u.place)
+        FROM pg_catalog.pg_options_to_table(w.fdwoptions) WITH ORDINALITY AS u (option_name, option_value, place)), '[]'::pg_catalog.json),
+    'comment', (
+        SELECT text.description
+        FROM pg_catalog.pg_description AS text
+        WHERE text.objoid OPERATOR(pg_catalog.=) w.oid AND text.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_foreign_data_wrapper'::pg_catalog.regclass
+          AND text.objsubid OPERATOR(pg_catalog.=) 0)) AS entry
+FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS want (oid)
+JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid OPERATOR(pg_catalog.=) want.oid
+ORDER BY w.fdwname
