@@ -107,8 +107,8 @@ async fn whole_database_dumps_equal() {
         shadow.query(not_own, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     assert_eq!(not_own, Vec::<String>::new());
     // The functions made over the server's code are that code.
-    let works =
-        "SELECT shop.plus_one(1), shop.f_unaccent('unaccent', 'é'), '8'::shop.money8 > '7'::shop.money8";
+    let works = "SELECT shop.plus_one(1), shop.f_unaccent('public.unaccent', 'é'), \
+                 '8'::shop.money8 OPERATOR(shop.>) '7'::shop.money8";
     let row = shadow.query_one(works, &[]).await.unwrap();
     assert_eq!((row.get(0), row.get(1), row.get(2)), (2, "e", true));
     // Differences are seen.
