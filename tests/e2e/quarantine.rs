@@ -118,6 +118,11 @@ fn a_stopped_job_goes_on_with_another_policy() {
         ensure!(pair.sql(mode)? == "cdc", "it goes on without a copy");
         pair.wait_for_shadow(PATIENT)?;
         ensure!(fussy(&pair)? == "12 14");
-        wait_table(&pair, "quarantined").map(drop)
+        wait_table(&pair, "quarantined")?;
+        on_shadow(&pair, "ALTER TABLE public.fussy DROP CONSTRAINT no_13")?;
+        pair.sql("SELECT scry_backfill.resync('fussy')")?;
+        pair.wait_for_shadow(PATIENT)?;
+        wait_table(&pair, "following")?;
+        pair.assert_equal()
     });
 }
