@@ -254,6 +254,6 @@ mod tests {
     fn names_columns_in_the_order_of_the_hash() {
         let relation = relation(Format::Text);
         let sql = TableRows::new(&relation, false).sql();
-        assert_eq!(sql, "COPY (SELECT id, v FROM ONLY public.t) TO STDOUT (FORMAT text)");
+        assert_eq!(sql, r#"COPY (SELECT "id", "v" FROM ONLY "public"."t") TO STDOUT (FORMAT text)"#);
     }
 }

@@ -218,8 +218,9 @@ mod tests {
         keeper.keep(7, &a, &large[5..], true);
         keeper.keep(7, &relation(2, "b"), b"x", true);
         let columns = keeper.take().unwrap();
-        assert_eq!(columns.more, [true, true, true, false, false]);
-        let all: Vec<u8> = columns.changes[..4].concat();
+        // Two whole pieces and the rest, then the other table.
+        assert_eq!(columns.more, [true, true, false, false]);
+        let all: Vec<u8> = columns.changes[..3].concat();
         assert_eq!(all, [vec![0; 10], large].concat());
         assert!(columns.seqs.is_sorted());
         keeper.keep(8, &a, b"x", true);
