@@ -283,6 +283,8 @@ const SAMPLES: &[&str] = &[
     "=(integer,integer)",
     "integer",
     "postgres",
+    "pg_read_all_data",
+    "=r/pg_read_all_data",
     "english",
     "simple",
     "\"C\"",
@@ -315,7 +317,10 @@ const ACCEPTS: &str =
     BEGIN EXECUTE pg_catalog.format('SELECT %L::%s', sample, of_type); RETURN true;
     EXCEPTION WHEN OTHERS THEN RETURN false; END $$";
 
-const BUILT_IN: &str = "SELECT t.typname::text, pg_catalog.format_type(t.oid, NULL), t.typsend <> 0 AND t.typreceive <> 0, \
+/// With whether a source sends it in binary: not what names local objects, nor vectors, whose receive
+/// functions refuse an empty one.
+const BUILT_IN: &str = "SELECT t.typname::text, pg_catalog.format_type(t.oid, NULL), t.typsend <> 0 AND t.typreceive <> 0 \
+              AND t.typname NOT IN ('int2vector', 'oidvector') AND t.typname NOT LIKE 'reg%', \
             ARRAY(SELECT s.sample FROM unnest($1::text[]) WITH ORDINALITY AS s (sample, place) \
                   WHERE pg_temp.accepts(s.sample, pg_catalog.format_type(t.oid, NULL)) ORDER BY s.place) \
      FROM pg_type AS t \
