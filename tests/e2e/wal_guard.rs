@@ -147,6 +147,11 @@ fn copies_hold_and_streams_are_free_while_a_slot_is_critical() {
             write_wal(&pair)?;
         }
 
+        // The guard looks once in its interval; a copy that begins before that need not hold.
+        pair.wait_status("the slot to be critical", SOON, |row| {
+            row.get("wal_state").is_some_and(|state| state == "critical")
+        })?;
+
         // The sender runs while any job does.
         pair.start_job_with("later", "job => 'second'")?;
         told("no limits")?;

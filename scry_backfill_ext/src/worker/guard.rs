@@ -81,6 +81,10 @@ impl Guard {
             // No position: not yet, or no longer; then it keeps nothing.
             let kept = if slot.restart_lsn.0 == 0 { 0 } else { end.0.saturating_sub(slot.restart_lsn.0) };
             let watch = self.watches.entry(slot.name.clone()).or_default();
+            // A slot that is given up keeps ever more: one that keeps less is another of the same name.
+            if watch.level() == Level::Hard && kept < watch.kept() {
+                *watch = Watch::default();
+            }
             let before = watch.look(now, kept, disk, &bounds);
             let job = job_of(slot);
             if let Some(job) = job {
