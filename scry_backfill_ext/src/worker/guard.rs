@@ -129,6 +129,15 @@ fn show(job: JobRef, watch: &Watch, disk: Option<Disk>, bounds: &Bounds) {
     pace.to_hard_s.store(seconds(watch.seconds_to_hard(disk, bounds)), Relaxed);
 }
 
+/// A job that begins while another's WAL is critical holds its copy from the
+/// start; the next look may be a while away.
+pub fn hold_if_critical(job: JobRef) {
+    let own = Level::from_u32(job.live().pace.wal_level.load(Acquire));
+    if shared::live().pace.wal_critical.load(Relaxed) && own < Level::Critical {
+        job.live().pace.copy_held.store(true, Release);
+    }
+}
+
 /// While a slot is critical, copies hold: all but the first copy of a job that
 /// is itself critical, whose end alone lets its WAL go. Returns whether the
 /// limits on streams change by that.

@@ -325,6 +325,7 @@ impl Launcher {
             say_no_slot(job);
             return wait;
         }
+        guard::hold_if_critical(job);
         match registration::start_stream(job) {
             Some(started) => {
                 live.started_at.store(latch::now(), Release);
