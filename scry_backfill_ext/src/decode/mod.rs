@@ -1,5 +1,6 @@
 //! From decoded changes to the messages of a batch.
 
+pub mod link;
 pub mod output;
 pub mod relation_cache;
 pub mod schema;

@@ -11,36 +11,32 @@
 //! connection ends the process: the launcher starts it again and the stream
 //! goes on from the shadow's position (delivery contract, rule 3).
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
-use scry_wire::frame::{Frame, Tag};
+use scry_wire::frame::Tag;
 use scry_wire::message::change::{
     Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
 };
-use scry_wire::message::{Confirm, Message, TableMark, TableMarks};
 use scry_wire::{Lsn, SeenBy};
 
+use super::link::Link;
 use super::relation_cache::{Lookup, RelationCache};
 use super::schema::{Asked, Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
 use crate::api::ddl::Note;
 use crate::batch::{Batch, LargeValue};
-use crate::confirm::Progress;
 use crate::guc;
-use crate::handoff::{Handoff, Lost, bad_frame};
+use crate::handoff::Handoff;
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
-use crate::pg::decoding::Decoder;
 use crate::pg::relation::RelationRef;
 use crate::pg::sequence::{NamedSequence, SequenceRecord};
-use crate::pg::shared::JobLive;
 use crate::pg::snapshot::transaction;
 use crate::pg::{latch, wal, worker};
 use crate::worker::job::{self, Job};
 use crate::worker::pace::{Limits, Pace};
-use crate::worker::session;
-use crate::worker::shmem::{JobRef, Level, State};
+use crate::worker::shmem::{JobRef, Level};
 
 /// The stream's way out and back.
 pub struct Output {
@@ -66,21 +62,6 @@ pub struct Output {
     pace: Pace,
 }
 
-/// The connection and what is known of the other side.
-struct Link {
-    job: JobRef,
-    live: &'static JobLive,
-    handoff: Handoff,
-    progress: Progress,
-    /// End and commit time of transactions that the shadow has not confirmed.
-    pending: VecDeque<(Lsn, i64)>,
-    /// The first transaction that changed the job's tables, until that is noted.
-    unnoted: Option<Lsn>,
-    /// Tables with refused changes, as told last, until that is noted.
-    marks: Option<Vec<TableMark>>,
-    watch: Box<dyn FnMut(JobRef)>,
-}
-
 impl Output {
     /// An output for a welcomed connection. `watch` is called whenever the
     /// worker waits: it looks after the copy and may end the process.
@@ -97,18 +78,8 @@ impl Output {
         live.applied_lsn.store(applied.0, Relaxed);
         live.flushed_lsn.store(applied.0, Relaxed);
         live.sent_lsn.store(applied.0, Relaxed);
-        let progress = Progress::new(applied);
         Output {
-            link: Link {
-                job,
-                live,
-                handoff,
-                progress,
-                pending: VecDeque::new(),
-                unnoted: None,
-                marks: None,
-                watch,
-            },
+            link: Link::new(job, handoff, applied, watch),
             batch: Batch::new(Tag::Batch),
             cache,
             inserts_only,
@@ -128,19 +99,19 @@ impl Output {
     /// Called between records, now and then: in a server that is never idle
     /// the position moves and answers are read all the same.
     pub fn between_records(&mut self, end: Lsn) {
-        self.link.live.decoded_lsn.store(end.0, Relaxed);
+        self.link.live().decoded_lsn.store(end.0, Relaxed);
         self.held_sequences.drop_orphans(end);
         self.link.receive();
-        (self.link.watch)(self.link.job);
+        self.link.watch();
         if self.wants_keepalive(end) {
             self.keepalive(end);
         }
     }
 
     fn wants_keepalive(&self, end: Lsn) -> bool {
-        let wanted = Lsn(self.link.live.wanted_lsn.load(Acquire));
-        end > self.link.progress.sent_lsn()
-            && (wanted > self.link.progress.sent_lsn() || self.keepalive_at.elapsed() > KEEPALIVE_EVERY)
+        let wanted = Lsn(self.link.live().wanted_lsn.load(Acquire));
+        end > self.link.sent_lsn()
+            && (wanted > self.link.sent_lsn() || self.keepalive_at.elapsed() > KEEPALIVE_EVERY)
     }
 
     /// Everything that ends up to `end` has been decoded: say so, and send all.
@@ -164,36 +135,36 @@ impl Output {
         self.batch.limit_rows(guc::batch_size());
         let link = &mut self.link;
         // Before the bytes leave: an answer may come back while they do.
-        link.progress.sent(self.written);
+        link.sent(self.written);
         if large.is_empty() {
             self.batch.drain(false, |frame| link.send(frame));
         } else {
             self.batch.drain_with(large, |frame| link.send(frame));
         }
-        link.live.sent_lsn.store(self.written.0, Relaxed);
-        link.live.stream_rows.fetch_add(rows, Relaxed);
-        link.live.stream_bytes.fetch_add(bytes, Relaxed);
-        let blocked = link.handoff.take_blocked().as_micros() as u64;
-        link.live.blocked_us.fetch_add(blocked, Relaxed);
+        let live = link.live();
+        live.sent_lsn.store(self.written.0, Relaxed);
+        live.stream_rows.fetch_add(rows, Relaxed);
+        live.stream_bytes.fetch_add(bytes, Relaxed);
+        live.blocked_us.fetch_add(link.take_blocked_us(), Relaxed);
         self.pace.after_stream();
     }
 
     /// What the job's tables have become, to be noted before the slot moves past it.
     pub fn notes(&self) -> Option<&Notes> {
-        (self.link.unnoted.is_some() && !self.begun).then_some(&self.schemas.notes)
+        (self.link.waits_for_notes() && !self.begun).then_some(&self.schemas.notes)
     }
 
     /// It has been noted.
     pub fn noted(&mut self) {
         self.schemas.notes = Notes::default();
-        self.link.unnoted = None;
+        self.link.confirm_all();
     }
 
     /// Notes which tables have refused changes, if that is new. Outside of a
     /// transaction, and of the reorder buffer.
     pub fn note_marks(&mut self) {
-        if let Some(marks) = self.link.marks.take() {
-            let name = self.link.job.name();
+        if let Some(marks) = self.link.take_marks() {
+            let name = self.link.job().name();
             transaction(|| job::note_marks(&name, &marks));
         }
     }
@@ -217,11 +188,11 @@ impl Output {
         self.schemas.asked = Asked::default();
         if !self.schemas.unidentified.is_empty() {
             // One of them may have an identity now: whoever copies looks at that.
-            self.link.live.late_wanted.fetch_add(1, AcqRel);
+            self.link.live().late_wanted.fetch_add(1, AcqRel);
         }
         for text in &reading.left_out {
             if self.schemas.told.insert(text.clone()) {
-                self.link.job.event(Level::Warning, text, "");
+                self.link.job().event(Level::Warning, text, "");
             }
         }
         if !self.schemas.reader.is_news(&reading.document) && reading.notes.is_empty() {
@@ -237,7 +208,7 @@ impl Output {
         self.cache.followed().set_parents(reading.parents);
         self.cache.forget_all();
         if !reading.notes.is_empty() {
-            self.link.unnoted = Some(transaction.commit_lsn);
+            self.link.confirm_up_to(transaction.commit_lsn);
             self.schemas.notes.extend(reading.notes);
         }
         self.flush();
@@ -256,7 +227,7 @@ impl Output {
             "Give it a primary key, or ALTER TABLE {name} REPLICA IDENTITY USING INDEX ...: then it is copied and \
              follows again; the other tables follow meanwhile."
         );
-        self.link.job.event(Level::Warning, &message, &hint);
+        self.link.job().event(Level::Warning, &message, &hint);
         self.schemas.asked.unidentified.insert(relid);
         self.bring_schema(transaction);
     }
@@ -264,7 +235,7 @@ impl Output {
     /// Somebody's migration holds a table that a view reads: its end is waited
     /// for, as its changes would be.
     fn wait_for_lock(&mut self) {
-        let job = self.link.job;
+        let job = self.link.job();
         let hint = "The stream goes on when that transaction ends; pg_locks shows who holds an ACCESS EXCLUSIVE lock.";
         job.say("waiting for a lock, to read a changed schema", "", hint);
         self.link.wait(LOCK_TICK);
@@ -335,107 +306,6 @@ fn write_sequence(batch: &mut Batch, record: &SequenceRecord, named: &NamedSeque
         schema: named.schema.clone(),
         name: named.name.clone(),
     });
-}
-
-impl Link {
-    fn send(&mut self, frame: &[u8]) {
-        let (live, job, progress, pending) = (self.live, self.job, &mut self.progress, &mut self.pending);
-        let unnoted = self.unnoted;
-        let (watch, marks) = (&mut self.watch, &mut self.marks);
-        let sent = self.handoff.send(frame, |frames| {
-            watch(job);
-            take_frames(job, live, progress, pending, unnoted, marks, frames)
-        });
-        if let Err(lost) = sent {
-            self.end(&lost);
-        }
-    }
-
-    /// Reads what has come in, without waiting.
-    fn receive(&mut self) {
-        if let Err(lost) = self.handoff.read() {
-            self.end(&lost);
-        }
-        self.take();
-    }
-
-    /// Waits for the latch, for answers, or for `timeout`.
-    fn wait(&mut self, timeout: Duration) -> bool {
-        match self.handoff.wait(timeout) {
-            Ok(woken) => {
-                self.take();
-                (self.watch)(self.job);
-                woken.latch
-            }
-            Err(lost) => self.end(&lost),
-        }
-    }
-
-    fn take(&mut self) {
-        let (live, job) = (self.live, self.job);
-        let frames = self.handoff.frames();
-        let (progress, pending, marks) = (&mut self.progress, &mut self.pending, &mut self.marks);
-        if let Err(lost) = take_frames(job, live, progress, pending, self.unnoted, marks, frames) {
-            self.end(&lost);
-        }
-    }
-
-    /// The connection is gone: so is this process, to be started again.
-    fn end(&self, lost: &Lost) -> ! {
-        self.job.say(&lost.message, "", &lost.hint);
-        self.job.event(Level::Warning, &lost.message, &lost.hint);
-        self.job.set_state(State::Connecting);
-        pgrx::log!("scry_backfill: job \"{}\": {}", self.job.name(), lost.message);
-        worker::exit(1)
-    }
-}
-
-/// Takes the answers that have come in.
-fn take_frames(
-    job: JobRef,
-    live: &JobLive,
-    progress: &mut Progress,
-    pending: &mut VecDeque<(Lsn, i64)>,
-    unnoted: Option<Lsn>,
-    marks: &mut Option<Vec<TableMark>>,
-    frames: &mut VecDeque<Frame>,
-) -> Result<(), Lost> {
-    while let Some(frame) = frames.pop_front() {
-        if frame.tag() == Tag::TableMarks {
-            *marks = Some(TableMarks::from_frame(&frame).map_err(|e| bad_frame(&e))?.tables);
-            continue;
-        }
-        if frame.tag() != Tag::Confirm {
-            session::other_frame(job, &frame)?;
-            continue;
-        }
-        let confirm = Confirm::from_frame(&frame).map_err(|e| bad_frame(&e))?;
-        if unnoted.is_some_and(|lsn| confirm.flushed_lsn > lsn) {
-            // The slot must not move past what is not noted yet.
-            frames.push_front(frame);
-            return Ok(());
-        }
-        let moved = progress.confirm(confirm).map_err(|lie| Lost {
-            message: format!("the platform confirmed {}, but only {} had been sent", lie.confirmed, lie.sent),
-            hint: "The confirmation was not believed. Check what scry_backfill.endpoint leads to.".to_owned(),
-        })?;
-        if let Some(flushed) = moved {
-            Decoder::confirm(flushed);
-            live.flushed_lsn.store(flushed.0, Relaxed);
-            live.failures.store(0, Relaxed);
-        }
-        while pending.front().is_some_and(|(end, _)| *end <= progress.applied_lsn()) {
-            if let Some((_, time)) = pending.pop_front() {
-                live.applied_commit_time.store(time, Relaxed);
-            }
-        }
-        if pending.is_empty() {
-            // The shadow shows all that was sent: there is no lag to count.
-            live.applied_commit_time.store(0, Relaxed);
-        }
-        live.applied_lsn.store(progress.applied_lsn().0, Release);
-    }
-    Ok(())
 }
 
 impl Sink for Output {
@@ -559,7 +429,9 @@ impl Sink for Output {
         }
         // What is not an order to this job is nothing.
         let Ok(order) = serde_json::from_slice::<Order>(content) else { return };
-        if order.job != self.link.job.name() || order.generation != self.link.live.generation.load(Relaxed) {
+        if order.job != self.link.job().name()
+            || order.generation != self.link.live().generation.load(Relaxed)
+        {
             return;
         }
         self.schemas.dirty = true;
@@ -586,12 +458,10 @@ impl Sink for Output {
         ChangeWriter::new(self.batch.buf())
             .commit(Commit { commit_lsn: transaction.commit_lsn, end_lsn: transaction.end_lsn });
         self.written.advance(transaction.end_lsn);
-        let live = self.link.live;
+        let live = self.link.live();
         live.stream_transactions.fetch_add(1, Relaxed);
         live.sent_commit_time.store(transaction.commit_time, Relaxed);
-        if self.link.pending.len() < PENDING_MAX {
-            self.link.pending.push_back((transaction.end_lsn, transaction.commit_time));
-        }
+        self.link.await_answer(transaction.end_lsn, transaction.commit_time);
         self.flush_if_full();
     }
 
@@ -609,7 +479,7 @@ impl Sink for Output {
     }
 
     fn wait_for_wal(&mut self, end: Lsn) -> bool {
-        self.link.live.decoded_lsn.store(end.0, Relaxed);
+        self.link.live().decoded_lsn.store(end.0, Relaxed);
         self.held_sequences.drop_orphans(end);
         if !self.batch.is_empty() {
             self.flush();
@@ -617,21 +487,21 @@ impl Sink for Output {
         if self.wants_keepalive(end) {
             self.keepalive(end);
         }
-        (self.link.watch)(self.link.job);
+        self.link.watch();
         self.note_marks();
         let flushed = wal::flush_position();
         let moved = std::mem::replace(&mut self.flushed_wal, flushed) != flushed;
-        worker::fall_asleep(self.link.live);
+        worker::fall_asleep(self.link.live());
         // A commit may have gone by before the flag was up.
         if moved || wal::flush_position() != flushed {
-            worker::wake_up(self.link.live);
+            worker::wake_up(self.link.live());
             latch::serve_interrupts();
             self.empty_wakes = 0;
             return true;
         }
         let soon = self.empty_wakes > 0 && self.empty_wakes < EMPTY_WAKES_MAX;
         let latched = self.link.wait(if soon { UNFLUSHED_TICK } else { IDLE_TICK });
-        worker::wake_up(self.link.live);
+        worker::wake_up(self.link.live());
         self.empty_wakes = match (latched, soon) {
             (true, _) => 1,
             (false, true) => self.empty_wakes + 1,
@@ -651,5 +521,3 @@ const UNFLUSHED_TICK: Duration = Duration::from_millis(2);
 const EMPTY_WAKES_MAX: u32 = 350;
 /// An idle stream moves its position this often, so that no WAL is kept.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
-/// Transactions whose times are kept for the lag; older ones stand for younger ones beyond it.
-const PENDING_MAX: usize = 4096;
