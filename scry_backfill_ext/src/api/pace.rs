@@ -37,13 +37,7 @@ fn live_pace() -> TableIterator<
         name!(wal_disk_free, Option<i64>),
     ),
 > {
-    if !shared::available() {
-        return TableIterator::empty();
-    }
-    let database = server::database();
-    let jobs: Vec<JobRef> =
-        JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database).collect();
-    TableIterator::new(jobs.into_iter().map(|job| {
+    TableIterator::new(JobRef::of_this_database().into_iter().map(|job| {
         let pace = &job.live().pace;
         let big = |number: &AtomicU64| i64::try_from(number.load(Acquire)).unwrap_or(i64::MAX);
         let left = |seconds: i64| (seconds >= 0).then_some(seconds);

@@ -43,13 +43,7 @@ fn live_jobs() -> TableIterator<
         name!(worker_pid, i32),
     ),
 > {
-    if !shared::available() {
-        return TableIterator::empty();
-    }
-    let database = server::database();
-    let jobs: Vec<JobRef> =
-        JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database).collect();
-    TableIterator::new(jobs.into_iter().map(|job| {
+    TableIterator::new(JobRef::of_this_database().into_iter().map(|job| {
         let live = job.live();
         let text = job.texts();
         let count =
@@ -99,13 +93,9 @@ fn live_copies() -> TableIterator<
         name!(started_at_us, i64),
     ),
 > {
-    if !shared::available() {
-        return TableIterator::empty();
-    }
-    let database = server::database();
     let big = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut rows = Vec::new();
-    for job in JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database) {
+    for job in JobRef::of_this_database() {
         let name = job.name();
         for table in plan::progress(job) {
             rows.push((

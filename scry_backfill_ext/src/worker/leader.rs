@@ -212,9 +212,6 @@ pub fn copy_all(round: Round, plan: &Plan, lead: &mut Lead) {
     while !plan::is_complete(plan) {
         let rewritten = plan.head().rewritten.load(Acquire);
         if rewritten != 0 {
-            // Not a failure that repeats: the next round keeps what is complete
-            // and need not wait longer each time.
-            job.live().failures.store(0, Relaxed);
             // No reason to wait longer each time: the next round has less to do.
             job.live().failures.store(0, Relaxed);
             pgrx::error!(

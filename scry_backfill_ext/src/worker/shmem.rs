@@ -14,6 +14,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::pg::server;
 use crate::pg::shared::{self, Event, JOBS_MAX, JobLive, JobText, SCANS_MAX};
 
 /// What the user wants of a job.
@@ -255,6 +256,15 @@ impl JobRef {
     /// All places that are taken.
     pub fn in_use() -> impl Iterator<Item = JobRef> {
         JobRef::all().filter(|job| job.live().in_use.load(Acquire))
+    }
+
+    /// The places of the jobs of this process's database; none when the library is not preloaded.
+    pub fn of_this_database() -> Vec<JobRef> {
+        if !shared::available() {
+            return Vec::new();
+        }
+        let database = server::database();
+        JobRef::in_use().filter(|job| job.live().database.load(Relaxed) == database).collect()
     }
 
     /// The numbers.
