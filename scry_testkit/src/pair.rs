@@ -228,6 +228,12 @@ impl Pair {
     /// to be equal on both sides. Nobody may be writing.
     pub fn assert_equal(&self) -> Result<()> {
         let tables = content::user_tables(&mut self.source_client()?)?;
+        if tables.is_empty() {
+            self.wait_for_shadow(Duration::from_secs(120))?;
+            let left = content::user_tables(&mut self.shadow_client()?)?;
+            ensure!(left.is_empty(), "the source has no tables, the shadow has {left:?}");
+            return Ok(());
+        }
         self.assert_equal_tables(&tables)
     }
 

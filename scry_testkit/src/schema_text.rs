@@ -47,9 +47,16 @@ fn statements(command: &mut std::process::Command) -> Result<BTreeSet<String>> {
         // The first line names the object, and its owner.
         .filter_map(|part| part.split_once("\n--\n\n").map(|(_, statement)| statement))
         // The last one is followed by the end of the dump.
-        .map(|statement| statement.split("\n--\n").next().unwrap_or_default().trim().to_owned())
+        .map(|statement| without_settings(statement.split("\n--\n").next().unwrap_or_default()))
         .filter(|statement| !statement.contains("scry_backfill") && !statement.is_empty())
         .collect())
+}
+
+/// pg_dump sets these before the first table, behind whatever object that comes after.
+fn without_settings(statement: &str) -> String {
+    let is_setting = |line: &&str| line.starts_with("SET default_");
+    let lines: Vec<&str> = statement.lines().filter(|line| !is_setting(line)).collect();
+    lines.join("\n").trim().to_owned()
 }
 
 /// Requires source and shadow of a pair to have the same schema.

@@ -1,13 +1,13 @@
 //! What `status` shows of rates and of the WAL that is kept: one row a job.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Acquire;
 
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern};
 
 use crate::guc;
-use crate::pg::{server, shared};
+use crate::pg::shared;
 use crate::worker::adaptive::Cause;
 use crate::worker::pace::Limiter;
 use crate::worker::shmem::JobRef;

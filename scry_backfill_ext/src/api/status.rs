@@ -1,6 +1,6 @@
 //! What the views show of shared memory: one row a job, the sender, the events.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Acquire;
 
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;

@@ -183,6 +183,7 @@ fn flushed_end() -> Lsn {
 }
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A round fails when its table is altered meanwhile: soon enough for whoever waits after a migration.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 const WORKERS_TICK: Duration = Duration::from_millis(100);
 const SHADOW_TICK: Duration = Duration::from_millis(50);

@@ -122,6 +122,8 @@ struct Batch {
     transactions: u64,
     /// To be committed at the end of this source transaction.
     is_urgent: bool,
+    /// Holds have begun or ended in it: whoever copies such a table must know.
+    moves_holds: bool,
 }
 
 struct Worker<'a> {
@@ -400,6 +402,7 @@ impl Worker<'_> {
         self.holds.forget(self.writer.session(), &gone).await?;
         let tables = HeldTable::find(&catalog, &wanted);
         self.holds.begin(self.writer.session(), &tables, self.commit_lsn).await?;
+        self.batch.moves_holds |= !tables.is_empty() || !gone.is_empty();
         if !tables.is_empty() {
             tracing::info!(shadow = %self.shadow.database, tables = tables.len(), "tables put on hold");
         }
@@ -515,10 +518,13 @@ impl Worker<'_> {
     }
 
     async fn commit(&mut self) -> Result<()> {
-        let Batch { rows, transactions, .. } = self.batch;
+        let Batch { rows, transactions, moves_holds, .. } = self.batch;
         self.write_kept().await?;
         self.writer.commit(self.hello.generation, self.applied, self.reached, rows).await?;
         self.batch = Batch::default();
+        if moves_holds {
+            self.shadow.holds_changed();
+        }
         let moved = self.applied < self.reached;
         self.applied = self.reached;
         self.position_written = Instant::now();
