@@ -26,7 +26,7 @@ EXT_CONFIG := --config 'target."cfg(all(target_family = \"unix\", not(target_os 
 # Tests that start clusters at the same time.
 TEST_THREADS ?= 2
 
-.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e install bench fmt lint
+.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e soak install bench fmt lint
 
 help: ## lists the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -60,6 +60,9 @@ in-server: ## regression SQL inside a server with the extension preloaded
 
 e2e: ## in-server and end-to-end tests; T=name runs those whose name contains it
 	.ci/e2e $(T)
+
+soak: ext-stage build ## random histories: SEEDS seeds (10) of STEPS steps (2000) from SEED on
+	.ci/soak
 
 install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's directories
 	cargo build --release -p scry_sender -p scry_platform

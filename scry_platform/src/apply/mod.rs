@@ -11,9 +11,10 @@
 //! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
 //! ```
 //!
-//! `order`, `fold` and `copy_rows` are pure; the others speak SQL through a
+//! `bounds`, `order`, `fold` and `copy_rows` are pure; the others speak SQL through a
 //! [`crate::shadow::Session`].
 
+mod bounds;
 pub mod conflict;
 pub mod copy;
 pub mod copy_rows;

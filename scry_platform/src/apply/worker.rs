@@ -13,6 +13,7 @@
 //!
 //! The queue between reader and apply is where a journal fits.
 
+use super::bounds;
 use super::halt::{self, Ahead, Halt, Reached, ReadAhead, Recent, Wanted};
 use super::hold::{HeldTable, Hold, Holds, drain};
 use super::order::{Order, Turn};
@@ -32,7 +33,7 @@ use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::change::{Assembler, Begin, Change, ChangeWriter};
 use scry_wire::message::{Confirm, CopyState, Hello};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -74,6 +75,7 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         hold_news,
         xid: 0,
         commit_lsn: Lsn::INVALID,
+        commit_time: 0,
         halts: shadow.halts.listen().await,
         halt: None,
         recent: Recent::default(),
@@ -150,6 +152,8 @@ struct Worker<'a> {
     /// The open source transaction.
     xid: u64,
     commit_lsn: Lsn,
+    /// Microseconds since 2000-01-01 UTC.
+    commit_time: i64,
     /// Sessions that want the stream to stand still.
     halts: MutexGuard<'a, mpsc::Receiver<Halt>>,
     /// The one that is served, and where it wants the stream.
@@ -290,6 +294,7 @@ impl Worker<'_> {
             Change::Relation(relation) => self.writer.describe(relation).await,
             Change::Begin(begin) => {
                 (self.xid, self.commit_lsn) = (begin.xid, begin.commit_lsn);
+                self.commit_time = begin.commit_time;
                 self.recent.push(begin.xid);
                 if self.order.begin(begin)? == Turn::Apply {
                     self.writer.transaction(self.xid, self.commit_lsn);
@@ -511,10 +516,9 @@ impl Worker<'_> {
 
     async fn commit_if_full(&mut self) -> Result<()> {
         let Batch { since: Some(since), rows, bytes, is_urgent, .. } = self.batch else { return Ok(()) };
-        if is_urgent || rows >= BATCH_ROWS || bytes >= BATCH_BYTES || since.elapsed() >= BATCH_TIME {
-            return self.commit().await;
-        }
-        Ok(())
+        let held = bounds::Held { rows, bytes, age: since.elapsed() };
+        let lag = bounds::lag(self.commit_time, SystemTime::now());
+        if is_urgent || bounds::is_full(held, lag) { self.commit().await } else { Ok(()) }
     }
 
     async fn commit(&mut self) -> Result<()> {
@@ -733,11 +737,6 @@ const QUEUE_FRAMES: usize = 8;
 /// How long the stream waits for a verifying session to say where it wants it,
 /// and reads ahead.
 const HALT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A shadow transaction is committed at the first source commit past one of
-/// these. They bound how long rows stay invisible and locks are held.
-const BATCH_ROWS: u64 = 20_000;
-const BATCH_BYTES: usize = 8 << 20;
-const BATCH_TIME: Duration = Duration::from_millis(25);
 /// A change is kept in parts of this, so that a large one is not held twice.
 const KEPT_PART: usize = 1 << 20;
 /// A position without changes is written at most this often.

@@ -315,7 +315,7 @@ fn configure(files: &Files, port: u16) -> Result<Vec<String>> {
     let write = |name: &str, text: &str| {
         std::fs::write(files.cluster().join(name), text).map_err(|e| failed("write the shadow's settings", e))
     };
-    write("postgresql.conf", SETTINGS)?;
+    write("postgresql.conf", &format!("{SETTINGS}shared_buffers = {}MB\n", buffers_mb(memory_mb())))?;
     write("pg_hba.conf", "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n")?;
     let socket = if socket_fits(files) { files.run().display().to_string() } else { String::new() };
     Ok(vec![
@@ -326,6 +326,17 @@ fn configure(files: &Files, port: u16) -> Result<Vec<String>> {
         "-h".to_owned(),
         "127.0.0.1".to_owned(),
     ])
+}
+
+/// The machine's memory; 0 where it cannot be told.
+fn memory_mb() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total() >> 20)
+}
+
+/// A sixteenth of the machine's memory: the platform may not have it for itself. Less makes the one
+/// writer write out pages between its changes; more than the upper bound brings it little.
+fn buffers_mb(memory_mb: u64) -> u64 {
+    (memory_mb / 16).clamp(128, 1024)
 }
 
 fn last_line(log: &Path) -> String {
@@ -353,7 +364,6 @@ const SETTINGS: &str = "\
 # Written by scry_platform at every start; use ALTER SYSTEM for settings of your own.
 max_connections = 100
 superuser_reserved_connections = 5
-shared_buffers = 128MB
 maintenance_work_mem = 256MB
 work_mem = 16MB
 wal_level = minimal
@@ -380,6 +390,11 @@ log_checkpoints = off
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_grow_with_memory_within_bounds() {
+        assert_eq!([0, 1_000, 8_192, 1 << 20].map(buffers_mb), [128, 128, 512, 1024]);
+    }
 
     #[test]
     fn names_databases_within_the_limit() {
