@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::AcqRel;
 
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgTryBuilder, pg_guard, pg_sys};
+use pgrx::{PgMemoryContexts, PgTryBuilder, pg_guard, pg_sys};
 
 use super::shared::{self, JobLive, Process};
 use super::{ffi, latch};
@@ -129,6 +129,16 @@ pub fn wake_up(job: &JobLive) -> bool {
         shared::live().sleepers.fetch_sub(1, AcqRel);
     }
     slept
+}
+
+/// Runs `work` with the memory that lives as long as the process: what the
+/// server allocates for its caller there outlives the transaction, and the
+/// decoder's callback, that `work` may stand in. The handle of a background
+/// worker is such a thing (bgworker.c, `RegisterDynamicBackgroundWorker`).
+pub fn in_lasting_memory<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: this context is never reset. An error on the way sets a context of its own when it
+    // is caught, and otherwise ends the process.
+    unsafe { PgMemoryContexts::TopMemoryContext.switch_to(|_| work()) }
 }
 
 /// Ends this process now, wherever it is: the server's exit callbacks give

@@ -10,7 +10,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBa
 use pgrx::pg_sys;
 
 use super::shmem::JobRef;
-use crate::pg::server;
+use crate::pg::{server, worker};
 
 /// The library all workers are loaded from.
 const LIBRARY: &str = "scry_backfill";
@@ -68,17 +68,16 @@ fn start(name: &str, kind: &str, function: &str, argument: u32) -> Option<Starte
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    BackgroundWorkerBuilder::new(name.get(..end).unwrap_or(kind))
+    let builder = BackgroundWorkerBuilder::new(name.get(..end).unwrap_or(kind))
         .set_type(kind)
         .set_library(LIBRARY)
         .set_function(function)
         .set_argument(Some(pg_sys::Datum::from(argument)))
         .enable_spi_access()
         .set_notify_pid(server::pid())
-        .set_restart_time(None)
-        .load_dynamic()
-        .ok()
-        .map(Started)
+        .set_restart_time(None);
+    // The stream worker starts leaders from within the decoder's callbacks.
+    worker::in_lasting_memory(|| builder.load_dynamic()).ok().map(Started)
 }
 
 /// A worker that this process has started.
