@@ -55,8 +55,21 @@ fn statements(command: &mut std::process::Command) -> Result<BTreeSet<String>> {
 /// pg_dump sets these before the first table, behind whatever object that comes after.
 fn without_settings(statement: &str) -> String {
     let is_setting = |line: &&str| line.starts_with("SET default_");
-    let lines: Vec<&str> = statement.lines().filter(|line| !is_setting(line)).collect();
+    let lines: Vec<String> =
+        statement.lines().filter(|line| !is_setting(line)).map(without_null_default).collect();
     lines.join("\n").trim().to_owned()
+}
+
+/// A default that is a bare NULL is none, and no statement makes one; a column whose type has
+/// changed may have kept one all the same.
+fn without_null_default(line: &str) -> String {
+    let Some((before, default)) = line.split_once(" DEFAULT NULL::") else { return line.to_owned() };
+    if default.contains('(') {
+        return line.to_owned();
+    }
+    let not_null = if default.contains(" NOT NULL") { " NOT NULL" } else { "" };
+    let comma = if default.ends_with(',') { "," } else { "" };
+    format!("{before}{not_null}{comma}")
 }
 
 /// Requires source and shadow of a pair to have the same schema.
