@@ -31,6 +31,8 @@ static ENDPOINT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::ne
 static SHADOW_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
 static AUTH_TOKEN_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static CLIENT_CERT_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static CLIENT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static SENDER: GucSetting<SenderKind> = GucSetting::<SenderKind>::new(SenderKind::Managed);
 static SENDER_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static SOCKET_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -90,6 +92,22 @@ fn define_connection() {
         &CA_FILE,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"scry_backfill.client_cert_file",
+        c"Certificate (PEM) that the sender shows to the platform.",
+        c"Goes with client_key_file. Empty for none.",
+        &CLIENT_CERT_FILE,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"scry_backfill.client_key_file",
+        c"Private key (PEM) of client_cert_file.",
+        c"Readable by the server's user only. Empty for none.",
+        &CLIENT_KEY_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
     );
 }
 
@@ -266,6 +284,16 @@ pub fn auth_token_file() -> Option<String> {
 /// The file with trusted certificates; `None` for the system's.
 pub fn ca_file() -> Option<String> {
     Some(text(&CA_FILE)).filter(|file| !file.is_empty())
+}
+
+/// The certificate that the sender shows; `None` for none.
+pub fn client_cert_file() -> Option<String> {
+    Some(text(&CLIENT_CERT_FILE)).filter(|file| !file.is_empty())
+}
+
+/// The private key of [`client_cert_file`].
+pub fn client_key_file() -> Option<String> {
+    Some(text(&CLIENT_KEY_FILE)).filter(|file| !file.is_empty())
 }
 
 /// Who runs the sender.

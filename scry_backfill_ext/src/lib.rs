@@ -28,10 +28,11 @@ mod worker;
 pub extern "C-unwind" fn _PG_init() {
     guc::define();
     pg::entry::install(worker::mains());
+    // Without preload too: the slots of earlier jobs are still there.
+    pg::drop_guard::install();
     if pg::server::preloading() {
         pg::shared::request();
         pg::xact::register();
-        pg::drop_guard::install();
         worker::registration::register_launcher();
     }
 }

@@ -51,9 +51,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "SCRY_PLATFORM_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Take only clients with a certificate of these authorities (PEM)
-    #[arg(long, value_name = "FILE", env = "SCRY_PLATFORM_CLIENT_CA", requires = "tls_cert")]
+    #[arg(
+        long = "tls-client-ca",
+        alias = "client-ca",
+        value_name = "FILE",
+        env = "SCRY_PLATFORM_CLIENT_CA",
+        requires = "tls_cert"
+    )]
     pub client_ca: Option<PathBuf>,
-    /// File of mode 0600 with the token that senders show; read again when it changes
+    /// File of mode 0600 with the token that senders show, or several, one a line; read again when it changes
     #[arg(long, value_name = "FILE", env = "SCRY_PLATFORM_AUTH_TOKEN_FILE")]
     pub auth_token_file: Option<PathBuf>,
     /// Directory of PostgreSQL's programs for the embedded shadow

@@ -135,28 +135,28 @@ pub async fn bind(client: &impl GenericClient, hello: &Hello) -> Result<()> {
     Ok(())
 }
 
-/// Writes down what a new hello says about a source already bound.
+/// Writes down what a new hello says about a source already bound. Not its
+/// timeline: that is the position's, and moves with it.
 pub async fn touch(client: &impl GenericClient, hello: &Hello) -> Result<()> {
-    let sql = "UPDATE scry_shadow.origin SET timeline = $1, database = $2, shadow_id = $3, \
-               server_version_num = $4 WHERE (timeline, database, shadow_id, server_version_num) \
-               IS DISTINCT FROM ($1, $2, $3, $4)";
-    let timeline = i64::from(hello.timeline);
+    let sql = "UPDATE scry_shadow.origin SET database = $1, shadow_id = $2, server_version_num = $3 \
+               WHERE (database, shadow_id, server_version_num) IS DISTINCT FROM ($1, $2, $3)";
     let version = i64::from(hello.server_version_num);
     client
-        .execute(sql, &[&timeline, &hello.database, &hello.shadow_id, &version])
+        .execute(sql, &[&hello.database, &hello.shadow_id, &version])
         .await
         .map_err(Error::sql("update scry_shadow.origin"))?;
     Ok(())
 }
 
-/// Begins the copy of `copy_id` in `generation`. A new generation starts from
+/// Begins the copy of `copy_id` in the generation of `hello`. A new generation starts from
 /// no position; within one the position stays (there is none before its copy).
-pub async fn begin_copy(client: &impl GenericClient, generation: u64, copy_id: u64) -> Result<()> {
+pub async fn begin_copy(client: &impl GenericClient, hello: &Hello, copy_id: u64) -> Result<()> {
     let sql = "UPDATE scry_shadow.origin SET \
                applied_lsn = CASE WHEN generation = $1 THEN applied_lsn ELSE '0/0' END, \
-               generation = $1, copy_id = $2, copy_state = 'copying', copied_at = NULL";
+               generation = $1, copy_id = $2, copy_state = 'copying', copied_at = NULL, timeline = $3";
+    let (generation, timeline) = (hello.generation.cast_signed(), i64::from(hello.timeline));
     client
-        .execute(sql, &[&generation.cast_signed(), &copy_id.cast_signed()])
+        .execute(sql, &[&generation, &copy_id.cast_signed(), &timeline])
         .await
         .map_err(Error::sql("begin the copy in scry_shadow.origin"))?;
     Ok(())
@@ -306,10 +306,11 @@ pub async fn conflicts(client: &impl GenericClient) -> Result<Vec<Conflict>> {
         .collect())
 }
 
-/// Moves the position, in the open transaction: `$1` from, `$2` to, `$3` rows.
+/// Moves the position, in the open transaction: `$1` from, `$2` to, `$3` rows,
+/// `$4` the generation, `$5` the source's timeline (0 where it is not known).
 /// Finds no row when somebody else moved it, or the history is another.
 pub const ADVANCE: &str = "UPDATE scry_shadow.origin SET applied_lsn = $2, \
-    applied_at = pg_catalog.clock_timestamp(), rows_applied = rows_applied + $3 \
+    applied_at = pg_catalog.clock_timestamp(), rows_applied = rows_applied + $3, timeline = GREATEST(timeline, $5) \
     WHERE applied_lsn = $1 AND generation = $4 AND copy_state = 'copied'";
 
 const SELECT_ORIGIN: &str = "SELECT system_identifier, timeline, database_oid, database, job, shadow_id, \

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::accept::auth::Auth;
-use crate::accept::{App, Listener};
+use crate::accept::{App, Listener, Tls};
 use crate::config::{LogFormat, ServeArgs, ServeConfig};
 use crate::shadow::embedded::Embedded;
 use crate::shadow::{Backend, External, Files, Shadows};
@@ -57,7 +57,7 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
     };
     let app =
         Arc::new(App { shadows, auth, stopping: stopping.clone(), tasks: TaskTracker::new(), recorder });
-    reread_token_on_hangup(&app);
+    reread_files_on_hangup(&app, listener.tls());
     tracing::info!(
         listen = %listener.address().unwrap_or(config.listen),
         tls = config.tls.is_some(),
@@ -155,12 +155,15 @@ fn watch_signals(stopping: &CancellationToken) -> Result<(), String> {
     Ok(())
 }
 
-fn reread_token_on_hangup(app: &Arc<App>) {
+fn reread_files_on_hangup(app: &Arc<App>, tls: Option<Tls>) {
     let Ok(mut signals) = signal(SignalKind::hangup()) else { return };
     let app = app.clone();
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
             app.auth.reread();
+            if let Some(tls) = &tls {
+                tls.reread();
+            }
         }
     });
 }

@@ -192,7 +192,7 @@ fn own(file: &Path) {
 async fn speaks_tls_and_wants_client_certificates() {
     let mut platform = Platform::new();
     let pki = Pki::new(platform.home.path());
-    platform.args = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--client-ca", "ca.pem"]
+    platform.args = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca", "ca.pem"]
         .iter()
         .map(|a| if a.starts_with("--") { (*a).to_owned() } else { pki.path(a) })
         .collect();
@@ -206,6 +206,22 @@ async fn speaks_tls_and_wants_client_certificates() {
     peer.welcome().await;
     assert!(pki.peer(platform.port, false).await.is_none(), "one without is not");
     assert!(platform.get("/api/v1/ready").await.is_none(), "nor is plain HTTP");
+    // Everything is replaced, authorities too: who knows only the old ones is refused from then
+    // on, without a restart, and whoever is connected stays.
+    let old = platform.home.path().join("old");
+    std::fs::create_dir(&old).unwrap();
+    for name in ["ca.pem", "client.pem", "client.key"] {
+        std::fs::copy(pki.path(name), old.join(name)).unwrap();
+    }
+    let pki = Pki::new(platform.home.path());
+    let old = Pki { dir: old };
+    platform_lab::eventually(true, async || pki.peer(platform.port, true).await.is_some()).await;
+    assert!(old.peer(platform.port, true).await.is_none(), "the old authority is not known any more");
+    peer.send_batch(&Batch::new().keepalive(9)).await;
+    let mut newcomer = pki.peer(platform.port, true).await.unwrap();
+    newcomer.send(&hello(Role::Stream)).await;
+    newcomer.welcome().await;
+    assert!(peer.refused().await.message.contains("taken over"), "it was still there");
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(child.wait().unwrap().success());
 }

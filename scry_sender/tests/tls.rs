@@ -78,6 +78,30 @@ async fn a_server_without_tls_is_told() {
     assert!(words.contains("TLS"), "{words}");
 }
 
+/// A server that knows TLS 1.1 at most is not followed down to it.
+#[tokio::test]
+async fn an_old_version_of_tls_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut hello = [0; 512];
+            let _ = stream.read(&mut hello).await;
+            // ServerHello of TLS 1.1, with a random of zeros and TLS_RSA_WITH_AES_128_CBC_SHA.
+            let body = [&[3, 2][..], &[0; 32], &[0, 0, 0x2f, 0]].concat();
+            let head = [0x16, 3, 2, 0, 42, 2, 0, 0, 38];
+            let _ = stream.write_all(&[&head[..], &body].concat()).await;
+            let _ = stream.read(&mut hello).await;
+        }
+    });
+    let sender = Sender::start(&config(port, "localhost")).await;
+    write_private(&sender.dir.path().join("ca"), &Authority::new().pem);
+    let mut worker = Worker::greet(&sender, Role::Stream).await;
+    let words = worker.notice().await.message;
+    assert!(words.contains("TLS handshake") && words.contains("failed"), "{words}");
+}
+
 #[tokio::test]
 async fn a_missing_ca_file_and_an_open_token_file_are_told() {
     let ca = Authority::new();

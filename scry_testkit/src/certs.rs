@@ -37,6 +37,12 @@ pub struct Authority {
     user: ClusterUser,
 }
 
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", self.ca_file.display())
+    }
+}
+
 impl Authority {
     /// Makes a new CA; its certificate is written to `dir/ca.pem`.
     pub fn new(dir: &Path, user: &ClusterUser) -> Result<Authority> {
@@ -49,6 +55,19 @@ impl Authority {
         let ca_file = dir.join("ca.pem");
         user.write_file(&ca_file, cert.pem().as_bytes(), 0o644)?;
         Ok(Authority { issuer: Issuer::new(params, key), ca_file, dir: dir.to_owned(), user: user.clone() })
+    }
+
+    /// Writes a client's certificate and its key; each call makes new ones in
+    /// the place of the old.
+    pub fn client(&self) -> Result<CertFiles> {
+        let mut params = CertificateParams::new(Vec::new()).context("name the client")?;
+        params.distinguished_name.push(DnType::CommonName, "scry test client");
+        let key = KeyPair::generate().context("make the client's key")?;
+        let cert = params.signed_by(&key, &self.issuer).context("sign the client's certificate")?;
+        let files = CertFiles { cert: self.dir.join("client.pem"), key: self.dir.join("client.key") };
+        self.user.write_file(&files.cert, cert.pem().as_bytes(), 0o644)?;
+        self.user.write_file(&files.key, key.serialize_pem().as_bytes(), 0o600)?;
+        Ok(files)
     }
 
     /// Writes a server certificate of this kind and its key.

@@ -51,6 +51,8 @@ pub struct PairOptions {
     pub shadow: ShadowKind,
     /// Serve TLS with such a certificate.
     pub tls: Option<Kind>,
+    /// The platform wants a certificate of the sender, too (with `tls`).
+    pub client_certificates: bool,
     /// The token the platform wants.
     pub platform_token: Option<String>,
     /// The token the sender shows; the platform's if not set.
@@ -76,15 +78,18 @@ pub struct Pair {
     pub database: String,
     /// The source's configuration, for a later change of a part of it.
     pub socket_dir: PathBuf,
+    /// Who signs the certificates, with `tls`.
+    pub authority: Option<Authority>,
 }
 
 impl Pair {
     /// Makes and starts all parts; the extension is not created yet.
     pub fn start(lab: &Lab, options: &PairOptions) -> Result<Pair> {
         lab.server.require_extension()?;
-        let authority = match options.tls {
-            Some(kind) => Some((Authority::new(&lab.path("certs"), &lab.user)?, kind)),
-            None => None,
+        let authority = options.tls.map(|_| Authority::new(&lab.path("certs"), &lab.user)).transpose()?;
+        let client = match &authority {
+            Some(authority) if options.client_certificates => Some(authority.client()?),
+            _ => None,
         };
         let shadow = match options.shadow {
             ShadowKind::Embedded => None,
@@ -98,8 +103,13 @@ impl Pair {
         };
         let platform_options = PlatformOptions {
             shadow_url: shadow.as_ref().map(|cluster| cluster.url("shadow")),
-            tls: authority.as_ref().map(|(authority, kind)| authority.server(*kind)).transpose()?,
-            ca_file: authority.as_ref().map(|(authority, _)| authority.ca_file.clone()),
+            tls: authority
+                .as_ref()
+                .zip(options.tls)
+                .map(|(authority, kind)| authority.server(kind))
+                .transpose()?,
+            ca_file: authority.as_ref().map(|authority| authority.ca_file.clone()),
+            client: client.clone(),
             token: options.platform_token.clone(),
             args: options.platform_args.clone(),
         };
@@ -114,8 +124,12 @@ impl Pair {
         lab.user.make_dir(&socket_dir)?;
         let endpoint = options.endpoint.clone().unwrap_or_else(|| platform.url.clone());
         let mut conf = source_conf(&endpoint, &socket_dir, options.sender);
-        if let Some((authority, _)) = &authority {
+        if let Some(authority) = &authority {
             conf.push(format!("scry_backfill.ca_file = '{}'", authority.ca_file.display()));
+        }
+        if let Some(client) = &client {
+            conf.push(format!("scry_backfill.client_cert_file = '{}'", client.cert.display()));
+            conf.push(format!("scry_backfill.client_key_file = '{}'", client.key.display()));
         }
         if let Some(token) = options.sender_token.as_ref().or(options.platform_token.as_ref()) {
             let file = lab.path("sender-token");
@@ -133,7 +147,7 @@ impl Pair {
                 Some(sender)
             }
         };
-        Ok(Pair { source, platform, shadow, sender, database: "postgres".to_owned(), socket_dir })
+        Ok(Pair { source, platform, shadow, sender, database: "postgres".to_owned(), socket_dir, authority })
     }
 
     /// A connection to the source's database.

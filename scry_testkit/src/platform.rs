@@ -13,7 +13,7 @@ use postgres::{Client, Config, NoTls};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 /// What a platform is started with.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub struct PlatformOptions {
     pub tls: Option<CertFiles>,
     /// The CA that the test's own requests trust.
     pub ca_file: Option<PathBuf>,
+    /// Clients must show a certificate of the CA: this one, for the test's own requests.
+    pub client: Option<CertFiles>,
     /// The token it wants; written to its `--auth-token-file`.
     pub token: Option<String>,
     /// Further arguments.
@@ -63,6 +65,9 @@ impl Platform {
         }
         if let Some(tls) = &options.tls {
             program.arg("--tls-cert").arg(&tls.cert).arg("--tls-key").arg(&tls.key);
+        }
+        if let (Some(_), Some(ca)) = (&options.client, &options.ca_file) {
+            program.arg("--tls-client-ca").arg(ca);
         }
         if let Some(token) = &options.token {
             let file = home.join("token");
@@ -113,6 +118,14 @@ impl Platform {
             let pem = std::fs::read(ca).with_context(|| format!("read {}", ca.display()))?;
             let cert = Certificate::from_pem(&pem).context("parse the CA's certificate")?;
             tls = tls.root_certs(RootCerts::new_with_certs(&[cert]));
+        }
+        if let Some(client) = &self.options.client {
+            let read =
+                |file: &PathBuf| std::fs::read(file).with_context(|| format!("read {}", file.display()));
+            let cert =
+                Certificate::from_pem(&read(&client.cert)?).context("parse the client's certificate")?;
+            let key = PrivateKey::from_pem(&read(&client.key)?).context("parse the client's key")?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&[cert], key)));
         }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(5)))

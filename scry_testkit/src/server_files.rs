@@ -9,6 +9,7 @@
 //!
 //! ```text
 //!   target/stage/...        what `make ext-stage` packed     -> lib, share/extension
+//!   tests/extension/        install scripts of earlier versions, to upgrade from
 //!   target/PROFILE/scry_*   sender and platform              -> bin
 //!   template/               a data directory, made once      -> copied by `Cluster`
 //! ```
@@ -125,7 +126,11 @@ impl Installed {
 fn build(user: &ClusterUser) -> Result<ServerFiles> {
     let installed = Installed::query()?;
     let (profile_dir, stage) = build_dirs()?;
-    let staged = staged_files(&stage);
+    let mut staged = staged_files(&stage);
+    if !staged.is_empty() {
+        // Install scripts of earlier versions, to upgrade from.
+        staged.extend(staged_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/extension")));
+    }
     let programs: Vec<PathBuf> =
         PROGRAMS.iter().map(|name| profile_dir.join(name)).filter(|path| path.is_file()).collect();
 

@@ -126,6 +126,8 @@ fn welcome() {
             applied_lsn: LSN,
             copy_state: CopyState::Copied,
             generation: GENERATION,
+            timeline: 2,
+            copy_id: 41,
             shadow: "shadow".to_owned(),
             software: "scry_platform 0.1.0".to_owned(),
         },

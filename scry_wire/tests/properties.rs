@@ -63,12 +63,14 @@ fn hello() -> impl Strategy<Value = Hello> {
 fn welcome() -> impl Strategy<Value = Welcome> {
     let state = prop_oneof![Just(CopyState::None), Just(CopyState::Copying), Just(CopyState::Copied)];
     let versions = version::VERSION_MIN..=version::VERSION_MAX;
-    (versions, lsn(), state, any::<u64>(), name(), name()).prop_map(
-        |(version, applied_lsn, copy_state, generation, shadow, software)| Welcome {
+    (versions, lsn(), state, any::<(u64, u32, u64)>(), name(), name()).prop_map(
+        |(version, applied_lsn, copy_state, (generation, timeline, copy_id), shadow, software)| Welcome {
             version,
             applied_lsn,
             copy_state,
             generation,
+            timeline,
+            copy_id,
             shadow,
             software,
         },

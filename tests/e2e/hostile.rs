@@ -16,6 +16,8 @@ fn welcome(hello: &Hello, version: u16) -> Vec<u8> {
         applied_lsn: Lsn(0),
         copy_state: CopyState::None,
         generation: hello.generation,
+        timeline: hello.timeline,
+        copy_id: 0,
         shadow: "shadow".to_owned(),
         software: "scripted".to_owned(),
     }

@@ -48,7 +48,7 @@ fn try_stop(name: &str, drop_slot: bool) -> Result<(), Refusal> {
     if drop_slot && !job.slot_name.is_empty() {
         slot_drop::drop_slot(&job.slot_name);
     }
-    note(&job, "the job was stopped")
+    note(&job.name, "the job was stopped")
 }
 
 fn try_pause(name: &str) -> Result<(), Refusal> {
@@ -64,7 +64,7 @@ fn try_pause(name: &str) -> Result<(), Refusal> {
     }
     end_workers(&job, Desired::Pause)?;
     job.set_desired(Desired::Pause)?;
-    note(&job, "the job was paused; its slot keeps WAL until it goes on")
+    note(&job.name, "the job was paused; its slot keeps WAL until it goes on")
 }
 
 fn try_resume(name: &str) -> Result<(), Refusal> {
@@ -75,14 +75,14 @@ fn try_resume(name: &str) -> Result<(), Refusal> {
         // The worker sees that the slot is gone, and starts over.
         job.set_state("copying")?;
         job.set_desired(Desired::Run)?;
-        return note(&job, "the job starts over: its tables are copied again");
+        return note(&job.name, "the job starts over: its tables are copied again");
     }
     match job.desired.as_str() {
         "stop" => return Err(is_stopped(name)),
         "run" => {}
         _ => {
             job.set_desired(Desired::Run)?;
-            note(&job, "the job goes on")?;
+            note(&job.name, "the job goes on")?;
         }
     }
     try_at_once(&job);
@@ -122,10 +122,10 @@ pub fn is_finished(name: &str) -> Refusal {
 }
 
 /// Stores an event; not in the ring, so that a rollback takes it back too.
-pub fn note(job: &Job, message: &str) -> Result<(), Refusal> {
+pub fn note(job: &str, message: &str) -> Result<(), Refusal> {
     Spi::run_with_args(
         "INSERT INTO scry_backfill.event_log (at, job, level, message) VALUES (clock_timestamp(), $1, 'info', $2)",
-        &[DatumWithOid::from(job.name.as_str()), DatumWithOid::from(message)],
+        &[DatumWithOid::from(job), DatumWithOid::from(message)],
     )?;
     Ok(())
 }

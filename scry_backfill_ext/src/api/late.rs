@@ -206,7 +206,7 @@ fn tell(job: &Job, selection: &Selection, relids: &BTreeSet<u32>, change: Change
         Change::Drop => format!("taken out: {list}"),
         Change::Resync => format!("to be copied again: {list}"),
     };
-    note(job, &message)
+    note(&job.name, &message)
 }
 
 /// Tables named in an event.

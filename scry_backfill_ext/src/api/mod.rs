@@ -13,10 +13,12 @@ pub(crate) mod options;
 mod pace;
 mod preflight;
 pub(crate) mod refusal;
+mod roles;
 pub(crate) mod select;
 mod start;
 mod status;
 mod verify;
+pub(crate) mod version;
 mod wait;
 
 ::pgrx::extension_sql_file!("sql/tables.sql", name = "tables", bootstrap);

@@ -18,16 +18,22 @@ pub fn preloaded() -> Result<(), Refusal> {
     if shared::available() {
         return Ok(());
     }
+    Err(Refusal::not_ready(NOT_LOADED)
+        .detail("Its workers and shared memory exist only if the server loads it at start.")
+        .hint(preload_hint()))
+}
+
+/// Said wherever workers are missed.
+pub const NOT_LOADED: &str = "scry_backfill is not loaded by the server";
+
+/// What to do then.
+pub fn preload_hint() -> String {
     let loaded = server::setting(c"shared_preload_libraries").unwrap_or_default();
     let line = match loaded.trim() {
         "" => "scry_backfill".to_owned(),
         others => format!("{others}, scry_backfill"),
     };
-    Err(Refusal::not_ready("scry_backfill is not loaded by the server")
-        .detail("Its workers and shared memory exist only if the server loads it at start.")
-        .hint(format!(
-            "Add this line to postgresql.conf and restart the server: shared_preload_libraries = '{line}'"
-        )))
+    format!("Add this line to postgresql.conf and restart the server: shared_preload_libraries = '{line}'")
 }
 
 /// Streaming needs the WAL to say what changed.

@@ -14,6 +14,7 @@ use super::options::JobOptions;
 use super::preflight;
 use super::refusal::{Refusal, or_raise, plural};
 use super::select::{self, Caller, Selection};
+use super::version;
 use crate::pg::privileged::as_superuser;
 use crate::pg::{read, server, slot_drop, xact};
 
@@ -34,6 +35,7 @@ fn start(
 
 fn try_start(list: &str, mode: &str, name: &str, json: &JsonB) -> Result<(String, String), Refusal> {
     preflight::preloaded()?;
+    version::same()?;
     check_mode(mode)?;
     let can_stream = preflight::wal_level();
     if matches!(mode, "hybrid" | "cdc") {
@@ -65,6 +67,7 @@ fn try_start(list: &str, mode: &str, name: &str, json: &JsonB) -> Result<(String
         let chosen = choose(mode, can_stream, before.as_ref(), &selection, &slot)?;
         tell(&selection)?;
         write(list, name, json, owner, &caller, &selection, &chosen, &slot)?;
+        control::note(name, &format!("the job was started: mode {}: {}", chosen.mode, chosen.reason))?;
         xact::jobs_changed();
         Ok((chosen.mode.to_owned(), chosen.reason))
     })

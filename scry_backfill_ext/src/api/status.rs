@@ -7,12 +7,16 @@ use pgrx::pg_sys::Oid;
 use pgrx::{name, pg_extern};
 use scry_wire::Lsn;
 
+use super::preflight;
+use super::refusal::{Refusal, or_raise};
 use crate::guc::{self, SenderKind};
-use crate::pg::{server, shared};
+use crate::pg::privileged::as_superuser;
+use crate::pg::{read, server, shared};
 use crate::snapshot::plan;
-use crate::worker::shmem::{self, JobRef};
+use crate::worker::shmem::{self, JobRef, State};
 
-/// The jobs of this database that have a place in shared memory.
+/// The jobs of this database that have a place in shared memory; without the
+/// library's memory, those that would run, with the reason why they do not.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "pgrx reads the columns from the signature")]
 fn live_jobs() -> TableIterator<
@@ -43,6 +47,21 @@ fn live_jobs() -> TableIterator<
         name!(worker_pid, i32),
     ),
 > {
+    if !shared::available() {
+        let (jobs, hint) = (or_raise(as_superuser(jobs_that_wait)), preflight::preload_hint());
+        return TableIterator::new(jobs.into_iter().map(move |job| {
+            let state = State::Starting.as_str().to_owned();
+            let [detail, shadow, finish_step] = [const { String::new() }; 3];
+            let [sent, applied, flushed] = [(); 3].map(|()| Lsn::INVALID.to_string());
+            let (message, hint) = (preflight::NOT_LOADED.to_owned(), hint.clone());
+            #[rustfmt::skip]
+            let row = (
+                job, state, message, detail, hint, shadow, 0, 0, 0, sent, applied, flushed, 0,
+                0, 0, 0, 0, 0, finish_step, 0, 0, 0, 0,
+            );
+            row
+        }));
+    }
     TableIterator::new(JobRef::of_this_database().into_iter().map(|job| {
         let live = job.live();
         let text = job.texts();
@@ -75,6 +94,14 @@ fn live_jobs() -> TableIterator<
             live.stream.pid.load(Acquire),
         )
     }))
+}
+
+/// The jobs that would run if the server had loaded the library. As superuser:
+/// who may read the status need not be able to read the tables behind it.
+fn jobs_that_wait() -> Result<Vec<String>, Refusal> {
+    let sql = "SELECT array_agg(name ORDER BY name) FROM scry_backfill.job \
+               WHERE desired = 'run' AND state NOT IN ('finished', 'needs_resync')";
+    Ok(read::one::<Vec<String>>(sql, &[])?.unwrap_or_default())
 }
 
 /// The copies that are under way in this database, a row a table.

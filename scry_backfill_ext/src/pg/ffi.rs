@@ -29,6 +29,16 @@ unsafe extern "C-unwind" {
     pub fn wal_segment_close_raw(state: *mut pg_sys::XLogReaderState);
     /// catalog/partition.h
     pub fn get_partition_ancestors(relid: pg_sys::Oid) -> *mut pg_sys::List;
+    /// access/timeline.h
+    pub fn readTimeLineHistory(timeline: pg_sys::TimeLineID) -> *mut pg_sys::List;
+    /// access/timeline.h
+    pub fn tliInHistory(timeline: pg_sys::TimeLineID, history: *mut pg_sys::List) -> bool;
+    /// access/timeline.h
+    pub fn tliSwitchPoint(
+        timeline: pg_sys::TimeLineID,
+        history: *mut pg_sys::List,
+        next: *mut pg_sys::TimeLineID,
+    ) -> pg_sys::XLogRecPtr;
     /// tcop/tcopprot.h
     pub fn die(signal: c_int);
     /// postmaster/bgwriter.h

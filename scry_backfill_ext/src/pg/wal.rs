@@ -42,6 +42,30 @@ pub fn timeline() -> u32 {
     unsafe { pg_sys::GetWALInsertionTimeLine() }
 }
 
+/// Where this server's history left timeline `old`; `None` if it never was on
+/// it. Inside a transaction: the history is read from a file into its memory.
+pub fn left_timeline(old: u32) -> Option<Lsn> {
+    let own = timeline();
+    if old == own {
+        return Some(Lsn(u64::MAX));
+    }
+    // SAFETY: plain numbers in; the list is palloc'd here, checked before it is asked, and ends with the transaction.
+    unsafe {
+        pg_guard_ffi_boundary(|| {
+            let history = ffi::readTimeLineHistory(own);
+            ffi::tliInHistory(old, history)
+                .then(|| Lsn(ffi::tliSwitchPoint(old, history, std::ptr::null_mut())))
+        })
+    }
+}
+
+/// The end of the WAL, page headers and all: no record of this server ends behind it.
+pub fn end() -> Lsn {
+    // SAFETY: reads shared memory under its own lock.
+    let inserted = Lsn(unsafe { pg_sys::GetXLogInsertRecPtr() });
+    inserted.max(flush_position())
+}
+
 /// The cluster's identity (`pg_control_system()`).
 pub fn system_identifier() -> u64 {
     // SAFETY: reads the control file's copy in shared memory.

@@ -126,12 +126,18 @@ pub fn limits(name: &str) -> Limits {
     options.unwrap_or_default().limits
 }
 
-/// A new full start: another generation, nothing copied.
-pub fn start_over(name: &str, generation: u64) {
+/// A new full start: another generation, nothing copied; a job that follows is
+/// a `hybrid` one from here on, whatever it was started as.
+pub fn start_over(name: &str, generation: u64, why: &str) {
     execute(
         "UPDATE scry_backfill.job SET generation = $2, copy_id = 0, start_lsn = NULL, state = 'copying', \
+         mode = CASE WHEN mode OPERATOR(pg_catalog.=) 'snapshot' THEN mode ELSE 'hybrid' END, mode_reason = $3, \
          changed_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
-        &[DatumWithOid::from(name), DatumWithOid::from(generation as i64)],
+        &[
+            DatumWithOid::from(name),
+            DatumWithOid::from(generation as i64),
+            DatumWithOid::from(format!("copied again: {why}")),
+        ],
     );
     execute(
         "UPDATE scry_backfill.job_table SET state = 'pending', copy_snapshot = NULL, rows = 0 \

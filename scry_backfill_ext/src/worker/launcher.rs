@@ -203,6 +203,7 @@ impl Launcher {
             return;
         }
         self.last_storing = Instant::now();
+        forget_dropped();
         let last_event = shared::read_texts(|texts| texts.last_event);
         if last_event == self.stored_events {
             return;
@@ -365,6 +366,21 @@ fn say_no_slot(job: JobRef) {
         job.event(Level::Warning, NO_SLOT_MESSAGE, NO_SLOT_HINT);
         job.say(NO_SLOT_MESSAGE, "", NO_SLOT_HINT);
         job.set_state(State::Retrying);
+    }
+}
+
+/// Ends the paused jobs of databases that are gone: no worker would notice.
+fn forget_dropped() {
+    let paused = |job: &JobRef| job.desired() == Desired::Pause && !has_workers(*job);
+    if !JobRef::in_use().any(|job| paused(&job)) {
+        return;
+    }
+    let known = databases::list();
+    for job in JobRef::in_use().filter(paused) {
+        let database = job.live().database.load(Relaxed);
+        if !known.iter().any(|known| known.oid == database) {
+            forget_database(database);
+        }
     }
 }
 

@@ -266,11 +266,15 @@ fn config_text(socket: &Path) -> String {
     let mut text = String::from("# Written by the launcher of scry_backfill from the server's settings.\n");
     let _ = writeln!(text, "[socket]\npath = {}", quoted(&socket.to_string_lossy()));
     let _ = writeln!(text, "[platform]\nendpoint = {}", quoted(&guc::endpoint()));
-    if let Some(file) = guc::auth_token_file() {
-        let _ = writeln!(text, "auth_token_file = {}", quoted(&file));
-    }
-    if let Some(file) = guc::ca_file() {
-        let _ = writeln!(text, "ca_file = {}", quoted(&file));
+    for (key, file) in [
+        ("auth_token_file", guc::auth_token_file()),
+        ("ca_file", guc::ca_file()),
+        ("client_cert_file", guc::client_cert_file()),
+        ("client_key_file", guc::client_key_file()),
+    ] {
+        if let Some(file) = file {
+            let _ = writeln!(text, "{key} = {}", quoted(&file));
+        }
     }
     let _ = writeln!(
         text,

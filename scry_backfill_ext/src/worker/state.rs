@@ -3,6 +3,7 @@
 //! Pure: the table of DESIGN "modes" and of delivery-contract rules 1 to 5 as
 //! one function, with its tests.
 
+use scry_wire::Lsn;
 use scry_wire::message::{CopyState, Welcome};
 
 use super::job::Job;
@@ -22,10 +23,75 @@ pub enum Next {
     },
     /// Slot and shadow do not fit; why, in words.
     StartOver(String),
+    /// The shadow follows a newer server than this one; why, in words.
+    Refuse(String),
 }
 
-/// Decides, from the job's row, its slot, and the shadow's answer.
-pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
+/// What the server knows of its own history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// The timeline it writes.
+    pub timeline: u32,
+    /// Where its WAL ends.
+    pub end: Lsn,
+    /// Where it left the shadow's timeline (beyond everything if it is on it);
+    /// `None` if it never was on it.
+    pub left: Option<Lsn>,
+}
+
+/// Decides, from the job's row, its slot, the shadow's answer and the server's history.
+pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome, history: History) -> Next {
+    if welcome.timeline > history.timeline {
+        return Next::Refuse(format!(
+            "the shadow follows timeline {}, and this server is on timeline {}",
+            welcome.timeline, history.timeline
+        ));
+    }
+    match other_history(job, welcome, history) {
+        Some(why) => Next::StartOver(why),
+        None => within_history(job, slot, welcome),
+    }
+}
+
+/// Why positions on the shadow mean something else on this server: it was
+/// restored from an older state, or left the shadow's timeline before them.
+fn other_history(job: &Job, welcome: &Welcome, history: History) -> Option<String> {
+    if welcome.generation != job.generation || welcome.copy_state == CopyState::None {
+        return None;
+    }
+    let (applied, timeline) = (welcome.applied_lsn, welcome.timeline);
+    if welcome.copy_id > job.copy_id {
+        return Some(
+            "the shadow has a copy that this server does not know of: the server was restored from an \
+                     older state"
+                .to_owned(),
+        );
+    }
+    if applied > history.end {
+        return Some(format!(
+            "the shadow stands at {applied}, and the WAL of this server ends at {}: the server was restored from an \
+             older state",
+            history.end
+        ));
+    }
+    match history.left {
+        _ if timeline == history.timeline => None,
+        None => Some(format!(
+            "timeline {} does not descend from timeline {timeline}, which the shadow has followed",
+            history.timeline
+        )),
+        Some(left) if applied > left => Some(format!(
+            "this server left timeline {timeline} at {left}, and the shadow stands at {applied}"
+        )),
+        Some(_) if welcome.copy_state == CopyState::Copying => {
+            Some(format!("the server changed to timeline {} during the copy", history.timeline))
+        }
+        Some(_) => None,
+    }
+}
+
+/// The table itself: shadow and server speak of the same history.
+fn within_history(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
     let shadow_is_ours = welcome.generation == job.generation;
     let shadow_complete = shadow_is_ours && welcome.copy_state == CopyState::Copied;
     let shadow_begun = shadow_is_ours && welcome.copy_state == CopyState::Copying;
@@ -69,8 +135,6 @@ pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
 
 #[cfg(test)]
 mod tests {
-    use scry_wire::Lsn;
-
     use crate::decode::schema::Scope;
 
     use super::*;
@@ -81,6 +145,8 @@ mod tests {
             applied_lsn: Lsn(applied),
             copy_state,
             generation,
+            timeline: 2,
+            copy_id: 1,
             shadow: String::new(),
             software: String::new(),
         }
@@ -99,6 +165,13 @@ mod tests {
             catalog_snapshot: None,
             inserts_only: false,
         }
+    }
+
+    /// The timeline of the shadow, and no end in sight.
+    const SAME: History = History { timeline: 2, end: Lsn(1000), left: Some(Lsn(u64::MAX)) };
+
+    fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
+        super::next(job, slot, welcome, SAME)
     }
 
     fn slot(confirmed: u64) -> Option<SlotInfo> {
@@ -147,5 +220,34 @@ mod tests {
         assert_eq!(next(&job("snapshot", "finished"), None, &fresh), Next::Finished);
         let begun = welcome(7, CopyState::Copying, 0);
         assert!(matches!(next(&job("snapshot", "copying"), None, &begun), Next::StartOver(_)));
+    }
+
+    #[test]
+    fn never_takes_a_position_of_another_history() {
+        let (copied, copying) = (welcome(7, CopyState::Copied, 50), welcome(7, CopyState::Copying, 0));
+        let job = job("hybrid", "streaming");
+        let decide = |welcome: &Welcome, history| super::next(&job, slot(40), welcome, history);
+        let promoted = |left| History { timeline: 3, left, ..SAME };
+        for (case, welcome, history) in [
+            ("restored, WAL ends before", &copied, History { end: Lsn(49), ..SAME }),
+            ("restored, an older round", &Welcome { copy_id: 2, ..copied.clone() }, SAME),
+            ("restored in mid-copy", &Welcome { copy_id: 2, ..copying.clone() }, SAME),
+            ("promoted behind the shadow", &copied, promoted(Some(Lsn(49)))),
+            ("another branch", &copied, promoted(None)),
+            ("promoted in mid-copy", &copying, promoted(Some(Lsn(60)))),
+        ] {
+            let got = decide(welcome, history);
+            assert!(matches!(got, Next::StartOver(_)), "{case}: {got:?}");
+        }
+        // A failover slot: all that the shadow has is on both timelines.
+        assert_eq!(decide(&copied, promoted(Some(Lsn(50)))), Next::Follow);
+        // The old primary must not take the shadow from the new one.
+        let old = History { timeline: 1, left: None, ..SAME };
+        assert!(matches!(decide(&copied, old), Next::Refuse(_)));
+        // Nothing is known: nothing can be wrong.
+        let fresh = Welcome { copy_id: 9, ..welcome(0, CopyState::None, 0) };
+        assert!(
+            matches!(decide(&fresh, promoted(None)), Next::StartOver(why) if why.contains("history is another"))
+        );
     }
 }

@@ -23,7 +23,9 @@ use super::late::Tender;
 use super::registration::{self, Started};
 use super::session::{self, Identity, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
-use super::state::{self, Next};
+use super::state::{self, History, Next};
+use crate::api::refusal::{Refusal, or_raise};
+use crate::api::version;
 use crate::decode::output::{Output, Schemas};
 use crate::decode::relation_cache::{Followed, RelationCache};
 use crate::decode::schema;
@@ -33,7 +35,7 @@ use crate::pg::dsm::Plan;
 use crate::pg::relation::RelationRef;
 use crate::pg::sequence::SequenceRecord;
 use crate::pg::snapshot::transaction;
-use crate::pg::{latch, server, worker};
+use crate::pg::{latch, server, wal, worker};
 
 /// The process's main function.
 pub fn main(argument: usize) {
@@ -61,12 +63,21 @@ fn run(job: JobRef) {
     let name = job.name();
     let database = server::database_name();
     loop {
-        let row = transaction(|| job::load(&name));
+        let row = transaction(|| {
+            or_raise(version::same());
+            job::load(&name)
+        });
         job.live().generation.store(row.generation, Relaxed);
         job.set_state(State::Connecting);
         let session = session::open(job, &Identity::new(&row, Role::Stream, &database), true);
         let slot = decoding::slot_info(&row.slot_name);
-        match state::next(&row, slot, &session.welcome) {
+        let shadows = session.welcome.timeline;
+        let history = transaction(|| History {
+            timeline: wal::timeline(),
+            end: wal::end(),
+            left: wal::left_timeline(shadows),
+        });
+        match state::next(&row, slot, &session.welcome, history) {
             Next::Finished => {
                 job.set_state(State::Finished);
                 worker::exit(0);
@@ -74,8 +85,17 @@ fn run(job: JobRef) {
             Next::Follow => follow(job, &row, session),
             Next::Copy { slot_exists } => copy(job, &row, session, slot_exists),
             Next::StartOver(why) => start_over(job, &row, slot.is_some(), &why),
+            Next::Refuse(why) => refuse(&why),
         }
     }
+}
+
+/// An old primary beside the new one: the shadow is not taken from that.
+fn refuse(why: &str) -> ! {
+    Refusal::not_ready(why)
+        .detail("Another server, which was promoted after this one, feeds the shadow.")
+        .hint("Stop the job here. To shadow this server too, start a job under another name.")
+        .raise()
 }
 
 /// The history is lost, on one side or the other: another generation begins.
@@ -85,7 +105,7 @@ fn start_over(job: JobRef, row: &Job, slot_exists: bool, why: &str) {
     if slot_exists {
         decoding::drop_slot(&row.slot_name);
     }
-    transaction(|| job::start_over(&row.name, server::random_positive() as u64));
+    transaction(|| job::start_over(&row.name, server::random_positive() as u64, why));
 }
 
 /// The shadow has all tables: go on from its position.

@@ -3,7 +3,7 @@
 //! Every limit is set here, with its reason: what a peer can make this side
 //! hold is bounded before it has shown a token.
 
-use super::tls;
+use super::tls::Tls;
 use crate::config::TlsFiles;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,14 +15,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// A bound socket that serves until it is told to stop.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
 }
 
 impl Listener {
@@ -31,7 +30,7 @@ impl Listener {
     /// # Errors
     /// One line with the address or file and what is wrong with it.
     pub async fn bind(address: SocketAddr, tls: Option<&TlsFiles>) -> Result<Self, String> {
-        let tls = tls.map(tls::server_config).transpose()?.map(TlsAcceptor::from);
+        let tls = tls.map(Tls::new).transpose()?;
         let socket =
             TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;
         Ok(Listener { socket, tls })
@@ -40,6 +39,11 @@ impl Listener {
     /// The bound address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// The certificates, to have them read again.
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
     }
 
     /// Serves `app` until `stopping`; then waits for connections to end, a
@@ -53,7 +57,7 @@ impl Listener {
                 accepted = accept(&self.socket, &seats) => accepted,
             };
             let Some((stream, seat)) = accepted else { continue };
-            let (app, tls, stopping) = (app.clone(), self.tls.clone(), stopping.clone());
+            let (app, tls, stopping) = (app.clone(), self.tls.as_ref().map(Tls::acceptor), stopping.clone());
             connections.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 match tls {

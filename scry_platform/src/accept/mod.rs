@@ -18,3 +18,4 @@ mod tls;
 
 pub use listener::Listener;
 pub use stream::{App, accept_stream};
+pub use tls::Tls;

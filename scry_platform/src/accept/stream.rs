@@ -9,7 +9,7 @@
 //! one, when its peer is gone, or when the platform stops; the work's future
 //! is dropped then, which cancels its statement on the shadow.
 
-use super::auth::Auth;
+use super::auth::{Auth, Pass};
 use super::link::{FrameReader, FrameSender};
 use crate::apply::{copy, lead, worker};
 use crate::shadow::lease::Guard;
@@ -44,29 +44,33 @@ pub struct App {
 pub async fn accept_stream(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (sender, answer) = FrameSender::new();
-    if let Err(error) = app.auth.check(&parts.headers) {
-        count_refused(&error);
-        tracing::info!(%error, "connection refused");
-        let refuse = error.refuse().map(|r| r.to_frame()).unwrap_or_default();
-        return (StatusCode::UNAUTHORIZED, [(http::header::CONTENT_TYPE, CONTENT_TYPE)], refuse)
-            .into_response();
-    }
+    let pass = match app.auth.check(&parts.headers) {
+        Ok(pass) => pass,
+        Err(error) => {
+            count_refused(&error);
+            tracing::info!(%error, "connection refused");
+            let refuse = error.refuse().map(|r| r.to_frame()).unwrap_or_default();
+            return (StatusCode::UNAUTHORIZED, [(http::header::CONTENT_TYPE, CONTENT_TYPE)], refuse)
+                .into_response();
+        }
+    };
     if parts.version < http::Version::HTTP_2 {
         // HTTP/1.1 does not carry both bodies at the same time.
         return StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response();
     }
     let task_app = app.clone();
-    app.tasks.spawn(async move { serve(task_app, FrameReader::new(body), sender).await });
+    app.tasks.spawn(async move { serve(task_app, &pass, FrameReader::new(body), sender).await });
     ([(http::header::CONTENT_TYPE, CONTENT_TYPE)], axum::body::Body::new(answer)).into_response()
 }
 
-async fn serve(app: Arc<App>, reader: FrameReader, sender: FrameSender) {
+async fn serve(app: Arc<App>, pass: &Pass, reader: FrameReader, sender: FrameSender) {
     let error = tokio::select! {
         result = greet(&app, reader, &sender) => match result {
             Ok(()) => return,
             Err(error) => error,
         },
         error = sender.gone() => error,
+        error = app.auth.revoked(pass) => error,
         () = app.stopping.cancelled() => Error::Stopping,
     };
     count_refused(&error);

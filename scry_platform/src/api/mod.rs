@@ -34,7 +34,7 @@ pub fn routes(app: Arc<App>) -> Router {
 
 async fn require_token(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.auth.check(request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(_) => next.run(request).await,
         Err(error) => (StatusCode::UNAUTHORIZED, Json(Problem { error: error.to_string() })).into_response(),
     }
 }

@@ -161,7 +161,7 @@ async fn keep(
             .await
             .map_err(Error::sql("clear the ledger of tables that are not whole"))?;
     }
-    origin::begin_copy(&**session, hello.generation, copy_id).await?;
+    origin::begin_copy(&**session, hello, copy_id).await?;
     origin::store_catalog(&**session, Some(document)).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new snapshot"))?;
     Ok(left_out)
@@ -184,7 +184,7 @@ async fn start_over(
     drop_schema(shadow).await?;
     let left_out = make_schema(shadow, catalog.clone()).await?;
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
-    origin::begin_copy(&**session, hello.generation, copy_id).await?;
+    origin::begin_copy(&**session, hello, copy_id).await?;
     origin::store_catalog(&**session, Some(document)).await?;
     origin::store_left_out(&**session, &left_out).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new schema"))?;

@@ -48,6 +48,8 @@ pub(crate) fn welcome(shadow: &Shadow, hello: &Hello, origin: Option<&Origin>) -
         applied_lsn: origin.map_or(Lsn::INVALID, |o| o.applied_lsn_of(hello.generation)),
         copy_state: origin.map_or(CopyState::None, |o| o.copy_state_of(hello.generation)),
         generation: origin.map_or(0, |o| o.generation),
+        timeline: origin.map_or(0, |o| o.timeline),
+        copy_id: origin.map_or(0, |o| o.copy_id),
         shadow: shadow.database.clone(),
         software: concat!("scry_platform ", env!("CARGO_PKG_VERSION")).to_owned(),
     }

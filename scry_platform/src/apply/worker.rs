@@ -61,7 +61,7 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         shadow,
         hello,
         sender,
-        writer: Writer::new(session, RelationMap::default()).await?,
+        writer: Writer::new(session, RelationMap::default()).await?.on_timeline(hello.timeline),
         policy: Policy::of_document(&document),
         teller: Teller::default(),
         marks_news,
@@ -532,7 +532,7 @@ impl Worker<'_> {
         let moved = self.applied < self.reached;
         self.applied = self.reached;
         self.position_written = Instant::now();
-        self.shadow.advanced(self.applied, rows);
+        self.shadow.advanced(self.applied, self.hello.timeline, rows);
         let label = || self.shadow.database.clone();
         ::metrics::counter!(metrics::ROWS_APPLIED, "shadow" => label()).increment(rows);
         ::metrics::counter!(metrics::TRANSACTIONS_APPLIED, "shadow" => label()).increment(transactions);
@@ -562,7 +562,7 @@ impl Worker<'_> {
     async fn renew_session(&mut self) -> Result<()> {
         let fresh = self.shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
         let guard = std::mem::take(&mut self.writer.guard);
-        let writer = Writer::new(fresh, RelationMap::default()).await?;
+        let writer = Writer::new(fresh, RelationMap::default()).await?.on_timeline(self.hello.timeline);
         let relations = std::mem::replace(&mut self.writer, writer).into_relations();
         self.writer.adopt(relations);
         self.writer.guard = guard;

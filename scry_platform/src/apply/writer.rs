@@ -48,6 +48,8 @@ pub struct Writer {
     pub(super) conflict: Option<ConflictNote>,
     pub(super) guard: Guard,
     advance: tokio_postgres::Statement,
+    /// The source's timeline; 0 where nobody has said it.
+    timeline: i64,
     setval: tokio_postgres::Statement,
     kept: Option<tokio_postgres::Statement>,
 }
@@ -70,9 +72,17 @@ impl Writer {
             conflict: None,
             guard: Guard::default(),
             advance,
+            timeline: 0,
             setval,
             kept: None,
         })
+    }
+
+    /// What is written from here on comes from this timeline of the source.
+    #[must_use]
+    pub fn on_timeline(mut self, timeline: u32) -> Self {
+        self.timeline = timeline.into();
+        self
     }
 
     /// Gives the relations back, for another session.
@@ -339,10 +349,10 @@ impl Writer {
         self.write_marks().await?;
         if to > from {
             let (session, advance) = (self.session.clone(), self.advance.clone());
-            let rows = rows.cast_signed();
+            let (rows, timeline) = (rows.cast_signed(), self.timeline);
             let flight = async move {
                 let (from, to) = (PgLsn::from(from.0), PgLsn::from(to.0));
-                session.execute(&advance, &[&from, &to, &rows, &generation.cast_signed()]).await
+                session.execute(&advance, &[&from, &to, &rows, &generation.cast_signed(), &timeline]).await
             };
             let note = Note { relid: 0, operation: "position", rows: Some(1), key: None };
             self.send(flight, note, 0).await?;

@@ -184,11 +184,12 @@ impl Shadow {
         Ok(origin)
     }
 
-    /// The position moved to `lsn` after `rows` changes.
-    pub fn advanced(&self, lsn: scry_wire::Lsn, rows: u64) {
+    /// The position moved to `lsn`, on a timeline of the source, after `rows` changes.
+    pub fn advanced(&self, lsn: scry_wire::Lsn, timeline: u32, rows: u64) {
         self.origin.send_modify(|origin| {
             if let Some(origin) = origin {
                 origin.applied_lsn.advance(lsn);
+                origin.timeline = origin.timeline.max(timeline);
                 origin.rows_applied += rows;
             }
         });

@@ -351,6 +351,8 @@ pub fn welcome() -> Welcome {
         applied_lsn: Lsn(42),
         copy_state: CopyState::None,
         generation: 1,
+        timeline: 1,
+        copy_id: 0,
         shadow: "shadow".into(),
         software: "test".into(),
     }

@@ -29,6 +29,11 @@ pub struct Welcome {
     pub copy_state: CopyState,
     /// The generation the shadow holds; 0 for none.
     pub generation: u64,
+    /// The source's timeline that `applied_lsn` belongs to; 0 where nothing is known.
+    pub timeline: u32,
+    /// The snapshot that is or was copied last; 0 before the first. A source
+    /// that has not come so far was restored from an older state.
+    pub copy_id: u64,
     /// Name of the shadow's database, for people.
     pub shadow: String,
     /// Program and version, for logs.
@@ -44,6 +49,8 @@ impl Message for Welcome {
         w.lsn(self.applied_lsn);
         w.u8(self.copy_state as u8);
         w.u64(self.generation);
+        w.u32(self.timeline);
+        w.u64(self.copy_id);
         w.name(&self.shadow);
         w.name(&self.software);
     }
@@ -61,6 +68,8 @@ impl Message for Welcome {
                 got => return Err(Error::Undefined { what: "copy_state", got: got.into() }),
             },
             generation: r.u64("generation")?,
+            timeline: r.u32("timeline")?,
+            copy_id: r.u64("copy_id")?,
             shadow: r.name("shadow")?,
             software: r.name("software")?,
         })

@@ -65,6 +65,12 @@ RETURNS TABLE (level pg_catalog.text, object pg_catalog.text, finding pg_catalog
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10
 AS 'MODULE_PATHNAME', 'check_wrapper';
 
+-- As its caller; sql/source/roles.sql says what the roles may do.
+CREATE FUNCTION scry_backfill.create_roles()
+RETURNS TABLE (role pg_catalog.text, privilege pg_catalog.text, made pg_catalog.bool)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 2
+AS 'MODULE_PATHNAME', 'create_roles_wrapper';
+
 -- Behind the views.
 
 CREATE FUNCTION scry_backfill.live_jobs()

@@ -45,6 +45,8 @@ pub fn run(lab: &Lab) -> Result<()> {
             applied_lsn: Lsn(known.load(Ordering::Relaxed)),
             copy_state: CopyState::Copied,
             generation: hello.generation,
+            timeline: hello.timeline,
+            copy_id: 0,
             shadow: "none".to_owned(),
             software: "scry_bench".to_owned(),
         };
