@@ -310,12 +310,13 @@ fn tokens_and_certificates_are_replaced_without_a_restart() {
         // Both tokens serve while the source still shows the old one.
         let both = format!("{TOKEN}\nthe-next-token-of-it\n");
         write_token(lab, "platform/token", &both)?;
+        read_again(&pair, "tokens=2", 1)?;
         change(&pair)?;
         pair.wait_for_shadow(PATIENT)?;
         write_token(lab, "sender-token", "the-next-token-of-it")?;
         // The old one is taken out: the stream ends, and comes back with the new one.
         write_token(lab, "platform/token", "the-next-token-of-it")?;
-        read_again(&pair, "token file read again", 2)?;
+        read_again(&pair, "tokens=1", 1)?;
         change(&pair)?;
         pair.wait_for_shadow(PATIENT)?;
 

@@ -28,7 +28,7 @@ const GRANTS: &str = include_str!("../../../sql/source/roles.sql");
 #[pg_extern(sql = false)]
 fn create_roles() -> TableIterator<'static, (name!(role, String), name!(privilege, String), name!(made, bool))>
 {
-    TableIterator::new(or_raise(try_create()).into_iter())
+    TableIterator::new(or_raise(try_create()))
 }
 
 fn try_create() -> Result<Vec<(String, String, bool)>, Refusal> {
