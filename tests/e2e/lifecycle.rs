@@ -48,13 +48,13 @@ fn drops_are_refused_while_a_job_runs_and_clean_afterwards() {
             "CREATE ROLE boss SUPERUSER; SET ROLE boss; CREATE EXTENSION scry_backfill; RESET ROLE;
              CREATE TABLE t(id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 100)",
         )?;
+        pair.start_job("t")?;
+        pair.wait_for_shadow(PATIENT)?;
         pair.source.psql("postgres", "CREATE DATABASE other")?;
         pair.source.psql(
             "other",
             "CREATE EXTENSION scry_backfill; CREATE TABLE o(id int PRIMARY KEY); SELECT scry_backfill.start('o')",
         )?;
-        pair.start_job("t")?;
-        pair.wait_for_shadow(PATIENT)?;
         ensure!(pair.source.psql("other", "SELECT scry_backfill.wait_for_shadow()")? == "t");
 
         for command in [
