@@ -228,6 +228,9 @@ async fn idle(shared: &Shared) {
 /// What an error of HTTP/2 means.
 pub fn explain(error: &h2::Error, endpoint: &Endpoint) -> Failure {
     let words = error.to_string();
+    if tls::is_about_our_certificate(&words) {
+        return tls::refuses_our_certificate(endpoint, &words);
+    }
     let (kind, message) = if error.is_go_away() && error.is_remote() {
         (FailureKind::Lost, format!("{endpoint} is going away"))
     } else if error.is_reset() && error.is_remote() {

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::credentials::read_private;
-use crate::config::PlatformConfig;
+use crate::config::{Endpoint, PlatformConfig};
 use crate::error::{Failure, FailureKind};
 
 const ALPN_H2: &[u8] = b"h2";
@@ -108,6 +108,35 @@ fn not_http2(config: &PlatformConfig) -> Failure {
     )
 }
 
+/// Whether the platform has ended the connection for the certificate that we
+/// showed, or did not. TLS 1.3 lets it do so after the handshake: then only the
+/// words of the alert are left of it.
+pub(super) fn is_about_our_certificate(words: &str) -> bool {
+    const ALERTS: [&str; 8] = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        // The authority's name is known, its key is another.
+        "DecryptError",
+    ];
+    let alert = words.split_once("received fatal alert: ").map_or("", |(_, alert)| alert);
+    ALERTS.iter().any(|name| alert.starts_with(name))
+}
+
+/// What is said then.
+pub(super) fn refuses_our_certificate(endpoint: &Endpoint, words: &str) -> Failure {
+    Failure::new(FailureKind::Tls, format!("endpoint {endpoint} refuses our client certificate"))
+        .detail(words)
+        .hint(
+            "Set client_cert_file and client_key_file to a certificate that is signed by an authority of the \
+             platform's --tls-client-ca.",
+        )
+}
+
 /// Tells certificates that have expired, are for another name, or come from
 /// nobody we trust from everything else.
 fn explain(error: &io::Error, config: &PlatformConfig) -> Failure {
@@ -121,14 +150,9 @@ fn explain(error: &io::Error, config: &PlatformConfig) -> Failure {
         rustls::Error::InvalidCertificate(why) => certificate(why, config, &words),
         rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
         | rustls::Error::NoApplicationProtocol => not_http2(config),
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied,
-        ) => Failure::new(FailureKind::Tls, format!("endpoint {endpoint} refuses our client certificate"))
-            .detail(&words)
-            .hint("Set [platform] client_cert_file and client_key_file to a certificate that it trusts."),
+        rustls::Error::AlertReceived(_) if is_about_our_certificate(&words) => {
+            refuses_our_certificate(endpoint, &words)
+        }
         rustls::Error::InvalidMessage(_) => {
             Failure::new(FailureKind::Tls, format!("endpoint {endpoint} does not speak TLS"))
                 .detail(&words)
