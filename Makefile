@@ -19,14 +19,15 @@ PROFILE := e2e
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PACKAGES := --workspace --exclude scry_backfill_ext
 PG_FEATURE = pg$(shell $(PG_CONFIG) --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
-EXT_FEATURES = --no-default-features --features $(PG_FEATURE)
+# With the steps at which tests make workers fail; `install` builds without.
+EXT_FEATURES = --no-default-features --features "$(PG_FEATURE) failpoints"
 # The flag cargo-pgrx builds with: the same here, so that cargo sees one build.
 EXT_CONFIG := --config 'target."cfg(all(target_family = \"unix\", not(target_os = \"macos\")))".rustflags = ["-C", "link-arg=-Wl,--no-gc-sections"]'
 
 # Tests that start clusters at the same time.
 TEST_THREADS ?= 2
 
-.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e soak install bench fmt lint
+.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e soak storm kills install bench fmt lint
 
 help: ## lists the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -49,7 +50,7 @@ ext: ## builds the extension
 	cargo $(EXT_CONFIG) build --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES)
 
 ext-stage: ## packs the extension below target/stage, where tests and demo find it
-	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --out-dir $(TARGET)/stage
+	cargo pgrx package -p scry_backfill_ext --profile $(PROFILE) --pg-config $(PG_CONFIG) --features failpoints --out-dir $(TARGET)/stage
 
 unit: ## tests of one program: pure logic, scripted peers, the platform against a PostgreSQL
 	cargo test --profile $(PROFILE) $(PACKAGES) -- --skip e2e::
@@ -64,6 +65,18 @@ e2e: ## in-server and end-to-end tests; T=name runs those whose name contains it
 soak: ext-stage build ## random histories: SEEDS seeds (10) of STEPS steps (2000) from SEED on
 	.ci/soak
 
+# How many seeds and minutes a storm has, how often `make kills` kills.
+SEEDS ?= 3
+MINUTES ?= 1
+N ?= 1000
+
+storm: ext-stage build ## random faults of every part, SEEDS=n storms of MINUTES=m; every failpoint in every way
+	SCRY_STORM_SEEDS=$(SEEDS) SCRY_STORM_MINUTES=$(MINUTES) .ci/e2e --ignored a_storm_passes
+	.ci/e2e --ignored every_step_fails_in_every_way
+
+kills: ext-stage build ## N=1000 kills of the platform in a live stream: 0 lost, 0 doubled
+	SCRY_KILLS=$(N) .ci/e2e --ignored kills_of_the_platform
+
 install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's directories
 	cargo build --release -p scry_sender -p scry_platform
 	sudo=; [ -w "$$($(PG_CONFIG) --pkglibdir)" ] || sudo=sudo; \
@@ -76,7 +89,9 @@ bench: ## decoding beside pg_recvlogical; a source's latencies with and without 
 fmt: ## formats the code
 	cargo fmt --all
 
-lint: ## checks the format, and clippy for all crates, warnings being errors
+lint: ## checks the format, clippy for all crates, warnings being errors, and that what is installed has no failpoints
+	@! cargo tree -e normal -p scry_sender -p scry_platform --prefix none | grep '^fail ' \
+		|| { echo "lint: sender or platform would be installed with failpoints"; exit 1; }
 	cargo fmt --all --check
 	cargo clippy --profile $(PROFILE) $(PACKAGES) --all-targets -- -D warnings
 	cargo $(EXT_CONFIG) clippy --profile $(PROFILE) -p scry_backfill_ext --lib $(EXT_FEATURES) -- -D warnings

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
+use crate::failpoint;
 use crate::pg::{guc_hook, server, shared};
 
 /// Who runs the sender.
@@ -59,6 +60,7 @@ pub fn define() {
     define_sender();
     define_rates();
     define_wal();
+    failpoint::define();
     guc_hook::reserve_prefix();
 }
 

@@ -11,6 +11,7 @@ mod batch;
 mod catalog;
 mod confirm;
 mod decode;
+mod failpoint;
 mod guc;
 mod handoff;
 #[allow(unsafe_code, ffi_unwind_calls)]

@@ -68,6 +68,9 @@ pub enum Error {
         /// How many rows it found.
         found: u64,
     },
+    /// A test wanted a step to fail.
+    #[error(transparent)]
+    Failpoint(#[from] scry_failpoint::Failed),
     /// The platform is stopping.
     #[error("the platform is stopping")]
     Stopping,
@@ -99,7 +102,7 @@ impl Error {
             Error::Wire(_) | Error::Protocol(_) => (RefuseKind::Protocol, true, ""),
             Error::Auth(_) => (RefuseKind::Auth, true, "Check the token file on both sides."),
             Error::Identity { hint, .. } => (RefuseKind::Identity, false, hint.as_str()),
-            Error::Busy(_) => (RefuseKind::Busy, true, ""),
+            Error::Busy(_) | Error::Failpoint(_) => (RefuseKind::Busy, true, ""),
             Error::Shadow { hint, retry, .. } => (RefuseKind::Shadow, *retry, hint.as_str()),
             Error::Sql { source, .. } => (RefuseKind::Shadow, true, sql_hint(source)),
             Error::Conflict { .. } => (RefuseKind::Shadow, true, CONFLICT_HINT),

@@ -42,6 +42,7 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
     watch_signals(&stopping)?;
     let listener = Listener::bind(config.listen, config.tls.as_ref()).await?;
     let files = Files::new(&config.data_dir);
+    scry_failpoint::watch();
     files.create().map_err(|e| format!("cannot use --data-dir {}: {e}", config.data_dir.display()))?;
     let _lock = match files.lock() {
         Ok(Some(lock)) => lock,

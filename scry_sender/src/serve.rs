@@ -56,6 +56,7 @@ struct Running {
 
 /// Serves until a signal asks to stop.
 pub async fn run(file: &Path, config: Config, mut signals: Signals) -> Result<()> {
+    scry_failpoint::watch();
     if let Some(listen) = config.metrics_listen {
         metrics::serve(listen)?;
     }

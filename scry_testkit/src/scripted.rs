@@ -33,6 +33,8 @@ pub enum Script {
     FramesThenEnd(Answer),
     /// Reads and never answers.
     Silence,
+    /// Takes the request, then tells the connection to go away (HTTP/2 GOAWAY).
+    GoAway,
 }
 
 /// A running scripted platform; gone when dropped.
@@ -102,6 +104,10 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let Ok(mut http) = builder.handshake::<_, Bytes>(stream).await else { return };
     while let Some(Ok((request, respond))) = http.accept().await {
+        if matches!(*shared.script.lock().unwrap_or_else(PoisonError::into_inner), Script::GoAway) {
+            http.abrupt_shutdown(h2::Reason::NO_ERROR);
+            continue;
+        }
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let _ = answer(request.into_body(), respond, &shared).await;
@@ -122,6 +128,8 @@ async fn answer(
             respond.send_response(response, true)?;
             return Ok(());
         }
+        // A connection that was told so asks for nothing more.
+        Script::GoAway => return Ok(()),
         Script::Silence => {
             drain(&mut body, shared).await;
             return Ok(());

@@ -9,7 +9,7 @@ use scry_testkit::proxy::{Behaviour, Proxy};
 use scry_testkit::{Lab, Pair, PairOptions, ShadowKind, Shutdown, scenario, wait};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// When the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +66,12 @@ fault_tests! {
 
 /// The scenario of all of them.
 fn survives(lab: &Lab, fault: Fault, phase: Phase) -> Result<()> {
-    let shadow = match fault {
-        Fault::ShadowKilled => ShadowKind::External,
-        _ => ShadowKind::Embedded,
+    // One that does not flush by itself: nothing may be confirmed that it can lose.
+    let (shadow, shadow_conf) = match fault {
+        Fault::ShadowKilled => (ShadowKind::External, vec!["synchronous_commit = off".to_owned()]),
+        _ => (ShadowKind::Embedded, Vec::new()),
     };
-    let mut pair = mixed_pair(lab, &PairOptions { shadow, ..PairOptions::default() })?;
+    let mut pair = mixed_pair(lab, &PairOptions { shadow, shadow_conf, ..PairOptions::default() })?;
     pair.sql(&format!(
         "CREATE TABLE bulk(id int PRIMARY KEY, t text);
          INSERT INTO bulk SELECT i, md5(i::text) FROM generate_series(1, {BULK_ROWS}) i"
@@ -164,7 +165,7 @@ fn inject(pair: &mut Pair, fault: Fault) -> Result<()> {
 }
 
 /// The sender that the launcher started.
-fn managed_sender(pair: &Pair) -> Result<u32> {
+pub(super) fn managed_sender(pair: &Pair) -> Result<u32> {
     let postmaster = pair.source.postmaster.pid().context("the source does not run")?;
     wait::until("the sender to run", SOON, || {
         Ok(descendants_named(postmaster, "scry_sender").first().copied())
@@ -173,9 +174,14 @@ fn managed_sender(pair: &Pair) -> Result<u32> {
 
 /// A pair whose sender reaches the platform through a proxy.
 fn proxied(lab: &Lab) -> Result<(Pair, Proxy)> {
+    proxied_with(lab, &PairOptions::default())
+}
+
+/// `proxied`, of other parts.
+pub(super) fn proxied_with(lab: &Lab, options: &PairOptions) -> Result<(Pair, Proxy)> {
     // The platform's port is known only when it is there: a detour, then the
     // real address by reload.
-    let mut pair = mixed_pair(lab, &PairOptions::default())?;
+    let mut pair = mixed_pair(lab, options)?;
     let target = SocketAddr::from(([127, 0, 0, 1], pair.platform.port()));
     let proxy = Proxy::start(target, lab.seed)?;
     pair.source.add_conf(&[format!("scry_backfill.endpoint = '{}'", proxy.url())])?;
@@ -189,14 +195,22 @@ fn network_cut_reset_and_slow() {
         let (pair, proxy) = proxied(lab)?;
         let load = mixed_load(lab, &pair, false)?;
         pair.start_job("*")?;
-        for behaviour in [Behaviour::Reset, Behaviour::Delay(Duration::from_millis(40)), Behaviour::Blackhole]
-        {
+        for behaviour in [
+            Behaviour::Reset,
+            Behaviour::Delay(Duration::from_millis(40)),
+            Behaviour::Throttle(100 << 10),
+            Behaviour::Blackhole,
+            Behaviour::HalfOpen,
+        ] {
             proxy.behave(behaviour);
             load.wait_commits(50, SOON)?;
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(Duration::from_secs(2));
             proxy.behave(Behaviour::Pass);
+            let freed = Instant::now();
             // What was swallowed silence must be found out by the sender.
             pair.wait_for_shadow(PATIENT).with_context(|| format!("after {behaviour:?}"))?;
+            let resumed = freed.elapsed().as_secs_f64();
+            eprintln!("seed {}: {behaviour:?}: caught up {resumed:.1} s after it", lab.seed);
         }
         load.stop()?;
         pair.assert_equal()?;
@@ -228,9 +242,11 @@ fn a_terminated_stream_worker_alone_is_started_again() {
         pair.start_job("*")?;
         pair.wait_for_shadow(PATIENT)?;
         let mut session = pair.source_client()?;
-        let old = worker_pid(&pair, "stream")?;
-        pair.sql(&format!("SELECT pg_terminate_backend({old})"))?;
-        wait::until_true("a new stream worker", SOON, || Ok(worker_pid(&pair, "stream")? != old))?;
+        for kind in ["stream", "launcher"] {
+            let old = worker_pid(&pair, kind)?;
+            pair.sql(&format!("SELECT pg_terminate_backend({old})"))?;
+            wait::until_true("a new worker", SOON, || Ok(worker_pid(&pair, kind)? != old))?;
+        }
         // Nobody else was touched.
         session.query_one("SELECT 1", &[])?;
         pair.sql("UPDATE account SET balance = balance * 2")?;

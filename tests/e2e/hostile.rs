@@ -72,6 +72,10 @@ fn answers_that_are_no_frames_are_told() {
             (Script::Status(404), "404"),
             (Script::Status(401), "token"),
             (Script::Status(302), "302"),
+            (Script::Status(413), "413"),
+            (Script::Status(429), "429"),
+            (Script::Status(503), "503"),
+            (Script::GoAway, "closed the connection"),
             (Script::Frames(Arc::new(|_: &Hello| vec![vec![0xff; 64]])), "frame"),
             (Script::Frames(Arc::new(|hello: &Hello| vec![welcome(hello, 99)])), "version"),
             (

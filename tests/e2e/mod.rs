@@ -2,8 +2,10 @@
 
 mod adaptive;
 mod copy;
+mod failpoints;
 mod faults;
 mod follow;
+mod gaps;
 mod history;
 mod hostile;
 mod in_server;
@@ -20,6 +22,7 @@ mod rates;
 mod refusals;
 mod schema_changes;
 mod security;
+mod storm;
 mod values;
 mod verify;
 mod wal_guard;

@@ -21,6 +21,7 @@ use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::{Confirm, Message, TableMark, TableMarks};
 
 use crate::confirm::Progress;
+use crate::failpoint::{self, step};
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::decoding::Decoder;
 use crate::pg::shared::JobLive;
@@ -198,7 +199,9 @@ impl Answers {
             hint: "The confirmation was not believed. Check what scry_backfill.endpoint leads to.".to_owned(),
         })?;
         if let Some(flushed) = moved {
+            failpoint::hit(step::CONFIRM_RECEIVED);
             Decoder::confirm(flushed);
+            failpoint::hit(step::SLOT_CONFIRMED);
             live.flushed_lsn.store(flushed.0, Relaxed);
             live.failures.store(0, Relaxed);
         }

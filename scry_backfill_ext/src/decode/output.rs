@@ -27,6 +27,7 @@ use super::schema::{Asked, Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
 use crate::api::ddl::Note;
 use crate::batch::{Batch, LargeValue};
+use crate::failpoint::{self, step};
 use crate::guc;
 use crate::handoff::Handoff;
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
@@ -141,6 +142,7 @@ impl Output {
         } else {
             self.batch.drain_with(large, |frame| link.send(frame));
         }
+        failpoint::hit(step::HANDED_OVER);
         let live = link.live();
         live.sent_lsn.store(self.written.0, Relaxed);
         live.stream_rows.fetch_add(rows, Relaxed);
@@ -446,6 +448,7 @@ impl Sink for Output {
     }
 
     fn commit(&mut self, transaction: &Transaction) {
+        failpoint::hit(step::DECODED);
         if self.schemas.dirty {
             self.bring_schema(transaction);
         }

@@ -14,20 +14,10 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use scry_wire::Lsn;
 
 use super::callbacks::{self, Sink};
+use super::slot_info::SlotInfo;
 use super::{compat, ffi, sequence, wal, worker};
 
 const PLUGIN: &CStr = c"scry_backfill";
-
-/// What shared memory says of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlotInfo {
-    /// WAL from here on is kept.
-    pub restart_lsn: Lsn,
-    /// Everything before has been confirmed.
-    pub confirmed_flush_lsn: Lsn,
-    /// The server has given up the WAL it needs.
-    pub invalidated: bool,
-}
 
 /// Looks a slot up.
 pub fn slot_info(name: &str) -> Option<SlotInfo> {

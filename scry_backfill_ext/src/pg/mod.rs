@@ -34,6 +34,7 @@ pub mod server;
 pub mod settings;
 pub mod shared;
 pub mod slot_drop;
+pub mod slot_info;
 pub mod snapshot;
 pub mod subtransaction;
 pub mod wal;

@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level};
 use crate::batch::Batch;
+use crate::failpoint::{self, step};
 use crate::guc;
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::dsm::{Plan, PlanTable};
@@ -115,7 +116,9 @@ impl Copier {
             0
         };
         drop(scan);
+        failpoint::hit(step::CHUNK_READ);
         send(round, handoff, &ChunkEnd { rows }.to_frame())?;
+        failpoint::hit(step::CHUNK_SENT);
         let done = receipt(round, handoff)?;
         if done.relid != table.relid || done.chunk != claim.chunk {
             return Err(Lost {

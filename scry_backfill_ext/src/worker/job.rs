@@ -11,6 +11,7 @@ use scry_wire::Lsn;
 use scry_wire::message::{CopiedTable, TableMark};
 
 use super::pace::Limits;
+use super::state::Facts;
 use crate::api::options::JobOptions;
 use crate::decode::schema::{Member, Notes, Scope};
 use crate::pg::read;
@@ -38,6 +39,14 @@ pub struct Job {
     pub catalog_snapshot: Option<String>,
     /// Tables without a replica identity bring their inserts only, as the user wished.
     pub inserts_only: bool,
+}
+
+impl Job {
+    /// What the next step is decided from.
+    pub fn facts(&self) -> Facts<'_> {
+        let Job { mode, state, generation, start_lsn, copy_id, .. } = self;
+        Facts { mode, state, generation: *generation, start_lsn: *start_lsn, copy_id: *copy_id }
+    }
 }
 
 /// A row of `scry_backfill.job_table`.

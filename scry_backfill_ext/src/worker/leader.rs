@@ -27,6 +27,7 @@ use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use crate::api::options::OnError;
 use crate::batch::Batch;
 use crate::catalog;
+use crate::failpoint::{self, step};
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::dsm::{Plan, TablePlan};
 use crate::pg::snapshot::{ReadTransaction, transaction};
@@ -67,6 +68,7 @@ fn run(job: JobRef) {
     let identity = Identity::new(&row, Role::Lead, &server::database_name());
     let sequences = transaction(catalog::sequence_values);
     let snapshot = take_snapshot(round);
+    failpoint::hit(step::SNAPSHOT_EXPORTED);
     let tables: Vec<u32> =
         job::tables(&name).iter().filter(|t| t.state != "excluded").map(|t| t.relid).collect();
     let document = Document {
@@ -89,7 +91,9 @@ fn run(job: JobRef) {
     publish(job, &plan, &snapshot.name, &snapshot.seen);
     job.set_copy_phase(CopyPhase::Planned);
     latch::wake(&job.live().stream);
+    wait_until_noted(round);
     copy_all(round, &plan, &mut lead);
+    failpoint::hit(step::COPY_DONE);
     snapshot.transaction.end();
     job.set_copy_phase(CopyPhase::Copied);
 
@@ -202,6 +206,15 @@ pub fn publish(job: JobRef, plan: &Plan, snapshot: &str, saw: &str) {
     live.copy_rows.store(0, Relaxed);
     live.copy_bytes.store(0, Relaxed);
     live.plan_handle.store(plan.handle(), Release);
+}
+
+/// A table that is whole stays whole in the next round: by then the job must
+/// know which snapshot saw its changes, or they would come again.
+fn wait_until_noted(round: Round) {
+    while round.job.copy_phase() < CopyPhase::Noted {
+        latch::wait(NOTED_TICK);
+        round.leave_if_over();
+    }
 }
 
 /// Starts the snapshot workers and waits until every chunk has its receipt.
@@ -422,6 +435,7 @@ impl Lead {
 const LATE: usize = 1 << 16;
 const LOSSES_MAX: u32 = 3;
 const LOSSES_APART: Duration = Duration::from_secs(30);
+const NOTED_TICK: Duration = Duration::from_millis(500);
 const RUNNING_TICK: Duration = Duration::from_millis(50);
 const WORKERS_TICK: Duration = Duration::from_millis(500);
 const WORKER_RESTART: Duration = Duration::from_secs(1);

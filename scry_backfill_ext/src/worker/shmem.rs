@@ -122,7 +122,8 @@ impl State {
     }
 }
 
-/// How far a copy is. Set by the leader, read by the stream worker.
+/// How far a copy is. Set by the leader (`Requested` and `Noted` by the stream
+/// worker), read by both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum CopyPhase {
@@ -133,19 +134,22 @@ pub enum CopyPhase {
     /// The leader has its snapshot, the shadow its tables, and the plan stands:
     /// the exported snapshot of the slot is no longer needed.
     Planned = 2,
+    /// The stream worker has noted which snapshot saw what: chunks may be sent.
+    Noted = 3,
     /// All chunks have their receipt.
-    Copied = 3,
+    Copied = 4,
     /// The shadow is complete.
-    Finished = 4,
+    Finished = 5,
     /// The leader has ended with an error.
-    Failed = 5,
+    Failed = 6,
 }
 
 impl CopyPhase {
-    const ALL: [CopyPhase; 6] = [
+    const ALL: [CopyPhase; 7] = [
         CopyPhase::None,
         CopyPhase::Requested,
         CopyPhase::Planned,
+        CopyPhase::Noted,
         CopyPhase::Copied,
         CopyPhase::Finished,
         CopyPhase::Failed,

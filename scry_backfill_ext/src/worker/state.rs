@@ -1,13 +1,28 @@
 //! What a job does next, decided from what the job, the slot and the shadow say.
 //!
 //! Pure: the table of DESIGN "modes" and of delivery-contract rules 1 to 5 as
-//! one function, with its tests.
+//! one function, with its tests. The simulation of `tests/simulation` compiles
+//! this file too, and so runs what the worker runs.
 
 use scry_wire::Lsn;
 use scry_wire::message::{CopyState, Welcome};
 
-use super::job::Job;
-use crate::pg::decoding::SlotInfo;
+use crate::pg::slot_info::SlotInfo;
+
+/// What the job's row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// `hybrid`, `snapshot` or `cdc`.
+    pub mode: &'a str,
+    /// How far the job was.
+    pub state: &'a str,
+    /// Which full start of the job this is.
+    pub generation: u64,
+    /// Where the slot began: what the shadow stands at before its first change.
+    pub start_lsn: Lsn,
+    /// Which snapshot of this generation is the current one.
+    pub copy_id: u64,
+}
 
 /// The stream worker's next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +55,7 @@ pub struct History {
 }
 
 /// Decides, from the job's row, its slot, the shadow's answer and the server's history.
-pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome, history: History) -> Next {
+pub fn next(job: &Facts<'_>, slot: Option<SlotInfo>, welcome: &Welcome, history: History) -> Next {
     if welcome.timeline > history.timeline {
         return Next::Refuse(format!(
             "the shadow follows timeline {}, and this server is on timeline {}",
@@ -55,7 +70,7 @@ pub fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome, history: Histo
 
 /// Why positions on the shadow mean something else on this server: it was
 /// restored from an older state, or left the shadow's timeline before them.
-fn other_history(job: &Job, welcome: &Welcome, history: History) -> Option<String> {
+fn other_history(job: &Facts<'_>, welcome: &Welcome, history: History) -> Option<String> {
     if welcome.generation != job.generation || welcome.copy_state == CopyState::None {
         return None;
     }
@@ -91,7 +106,7 @@ fn other_history(job: &Job, welcome: &Welcome, history: History) -> Option<Strin
 }
 
 /// The table itself: shadow and server speak of the same history.
-fn within_history(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
+fn within_history(job: &Facts<'_>, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
     let shadow_is_ours = welcome.generation == job.generation;
     let shadow_complete = shadow_is_ours && welcome.copy_state == CopyState::Copied;
     let shadow_begun = shadow_is_ours && welcome.copy_state == CopyState::Copying;
@@ -117,15 +132,18 @@ fn within_history(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next 
         Some(slot) if slot.invalidated => Next::StartOver(
             "the replication slot was invalidated: the server has removed WAL that it needs".to_owned(),
         ),
-        Some(slot) if shadow_complete => {
-            if applied < slot.confirmed_flush_lsn {
-                return Next::StartOver(format!(
-                    "the shadow stands at {applied}, before the position {} that it had confirmed",
-                    slot.confirmed_flush_lsn
-                ));
-            }
-            Next::Follow
+        // Where the slot stands before the shadow, it is another one of the same name, or the
+        // shadow is. In mid-copy too: its whole tables lack what lies between.
+        Some(slot)
+            if (shadow_complete || (shadow_begun && job.start_lsn.is_valid()))
+                && applied < slot.confirmed_flush_lsn =>
+        {
+            Next::StartOver(format!(
+                "the shadow stands at {applied}, before the position {} that it had confirmed",
+                slot.confirmed_flush_lsn
+            ))
         }
+        Some(_) if shadow_complete => Next::Follow,
         Some(_) if was_complete => Next::StartOver(
             "the shadow does not hold what it had confirmed: its history is another one".to_owned(),
         ),
@@ -135,8 +153,6 @@ fn within_history(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next 
 
 #[cfg(test)]
 mod tests {
-    use crate::decode::schema::Scope;
-
     use super::*;
 
     fn welcome(generation: u64, copy_state: CopyState, applied: u64) -> Welcome {
@@ -152,25 +168,14 @@ mod tests {
         }
     }
 
-    fn job(mode: &str, state: &str) -> Job {
-        Job {
-            name: "default".to_owned(),
-            mode: mode.to_owned(),
-            state: state.to_owned(),
-            generation: 7,
-            copy_id: 1,
-            slot_name: "scry_1_default".to_owned(),
-            start_lsn: Lsn(30),
-            scope: Scope::default(),
-            catalog_snapshot: None,
-            inserts_only: false,
-        }
+    fn job<'a>(mode: &'a str, state: &'a str) -> Facts<'a> {
+        Facts { mode, state, generation: 7, start_lsn: Lsn(30), copy_id: 1 }
     }
 
     /// The timeline of the shadow, and no end in sight.
     const SAME: History = History { timeline: 2, end: Lsn(1000), left: Some(Lsn(u64::MAX)) };
 
-    fn next(job: &Job, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
+    fn next(job: &Facts<'_>, slot: Option<SlotInfo>, welcome: &Welcome) -> Next {
         super::next(job, slot, welcome, SAME)
     }
 
@@ -193,7 +198,10 @@ mod tests {
     #[test]
     fn goes_on_with_an_interrupted_copy_under_the_same_slot() {
         let copying = welcome(7, CopyState::Copying, 0);
-        assert_eq!(next(&job("hybrid", "copying"), slot(40), &copying), Next::Copy { slot_exists: true });
+        assert_eq!(next(&job("hybrid", "copying"), slot(30), &copying), Next::Copy { slot_exists: true });
+        // The worker ended before it could note where its slot began.
+        let unnoted = Facts { start_lsn: Lsn::INVALID, ..job("hybrid", "copying") };
+        assert_eq!(next(&unnoted, slot(30), &copying), Next::Copy { slot_exists: true });
     }
 
     #[test]
@@ -204,6 +212,7 @@ mod tests {
             ("slot gone in mid-copy", None, welcome(7, CopyState::Copying, 0)),
             ("invalidated", slot(40).map(|s| SlotInfo { invalidated: true, ..s }), copied.clone()),
             ("shadow behind", slot(60), copied),
+            ("another slot of that name in mid-copy", slot(60), welcome(7, CopyState::Copying, 0)),
             ("shadow as it was after the copy", slot(60), welcome(7, CopyState::Copied, 0)),
             ("other history", slot(40), welcome(8, CopyState::Copied, 50)),
             ("empty shadow", slot(40), welcome(0, CopyState::None, 0)),

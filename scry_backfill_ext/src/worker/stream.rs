@@ -29,6 +29,7 @@ use crate::api::version;
 use crate::decode::output::{Output, Schemas};
 use crate::decode::relation_cache::{Followed, RelationCache};
 use crate::decode::schema;
+use crate::failpoint::{self, step};
 use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::decoding::{self, Decoder, Step};
 use crate::pg::dsm::Plan;
@@ -77,7 +78,7 @@ fn run(job: JobRef) {
             end: wal::end(),
             left: wal::left_timeline(shadows),
         });
-        match state::next(&row, slot, &session.welcome, history) {
+        match state::next(&row.facts(), slot, &session.welcome, history) {
             Next::Finished => {
                 job.set_state(State::Finished);
                 worker::exit(0);
@@ -135,7 +136,9 @@ fn copy(job: JobRef, row: &Job, session: Session, slot_exists: bool) {
     let exported = (!slot_exists && !snapshot_only).then(|| {
         job.set_state(State::CreatingSlot);
         job.say("waiting for running transactions to end, to create the replication slot", "", "");
-        decoding::create_slot(&row.slot_name, &mut Patience { job })
+        let exported = decoding::create_slot(&row.slot_name, &mut Patience { job });
+        failpoint::hit(step::SLOT_CREATED);
+        exported
     });
     job.say("", "", "");
     job.set_state(State::Copying);
@@ -157,11 +160,15 @@ fn copy(job: JobRef, row: &Job, session: Session, slot_exists: bool) {
     if let Some(exported) = exported {
         exported.clear();
     }
-    if !slot_exists && !snapshot_only {
+    // A worker that ended before it could note this has left it to the next one: nothing has been
+    // confirmed to the slot since.
+    if !snapshot_only && (!slot_exists || !row.start_lsn.is_valid()) {
         let start = decoding::slot_info(&row.slot_name).map_or(Lsn::INVALID, |slot| slot.confirmed_flush_lsn);
         transaction(|| job::set_start_lsn(&row.name, start));
     }
     note_snapshots(job, &row.name);
+    job.set_copy_phase(CopyPhase::Noted);
+    latch::wake(&job.live().leader);
     let mut watch = CopyWatch { leader, finished: false };
     if snapshot_only {
         drop(session);

@@ -12,6 +12,7 @@
 //!
 //! What it does not do: check values. The shadow's COPY does.
 
+use super::chunk::{Chunk, Rows};
 use super::copy_rows::{BINARY_HEADER, BINARY_TRAILER, TextRows};
 use super::relation_map;
 use super::schema::quote;
@@ -66,22 +67,25 @@ async fn load(
     };
     run("BEGIN", "begin a chunk of").await?;
     check_copy(session, hello, start).await?;
-    if !claim(session, start, &name).await? {
+    let mut chunk = Chunk::new(start);
+    if chunk.claimed(claim(session, start, &name).await?) == Rows::PassOver {
         run("ROLLBACK", "leave a chunk of").await?;
-        let done = repeated(session, start, reader).await?;
+        let rows = pass_over(session, start, reader).await?;
         ::metrics::counter!(metrics::CHUNKS_REPEATED, "shadow" => shadow.database.clone()).increment(1);
-        return Ok(done);
+        return chunk.repeated(rows);
     }
-    let rows = copy_rows(session, &start.relation, &name, reader).await?;
+    let (rows, announced) = copy_rows(session, &start.relation, &name, reader).await?;
+    chunk.loaded(rows, announced)?;
     let sql = "UPDATE scry_shadow.chunk SET rows = $3 WHERE relid = $1 AND chunk = $2";
     session
         .execute(sql, &[&start.relation.relid, &start.chunk.cast_signed(), &rows.cast_signed()])
         .await
         .map_err(Error::sql(format!("write the ledger line of {name}")))?;
     run("COMMIT", "commit a chunk of").await?;
+    scry_failpoint::hit(scry_failpoint::step::CHUNK_COMMITTED).await?;
     ::metrics::counter!(metrics::ROWS_COPIED, "shadow" => shadow.database.clone()).increment(rows);
     ::metrics::counter!(metrics::CHUNKS_COPIED, "shadow" => shadow.database.clone()).increment(1);
-    Ok(ChunkDone { relid: start.relation.relid, chunk: start.chunk, rows, repeated: false })
+    chunk.committed()
 }
 
 /// The chunk must be of the copy that is under way: the first one, or that of
@@ -135,8 +139,8 @@ async fn claim(session: &Session, start: &ChunkStart, name: &str) -> Result<bool
     Ok(claimed == 1)
 }
 
-/// Drops the rows of a chunk that is there, and answers from the ledger.
-async fn repeated(session: &Session, start: &ChunkStart, reader: &mut FrameReader) -> Result<ChunkDone> {
+/// Drops the rows of a chunk that is there, and counts them by the ledger.
+async fn pass_over(session: &Session, start: &ChunkStart, reader: &mut FrameReader) -> Result<u64> {
     loop {
         let frame = reader.expect().await?;
         match frame.tag() {
@@ -150,17 +154,17 @@ async fn repeated(session: &Session, start: &ChunkStart, reader: &mut FrameReade
         .query_one(sql, &[&start.relation.relid, &start.chunk.cast_signed()])
         .await
         .map_err(Error::sql("read scry_shadow.chunk"))?;
-    let rows = row.get::<_, i64>(0).cast_unsigned();
-    Ok(ChunkDone { relid: start.relation.relid, chunk: start.chunk, rows, repeated: true })
+    Ok(row.get::<_, i64>(0).cast_unsigned())
 }
 
-/// Streams the chunk's rows into COPY and checks their number.
+/// Streams the chunk's rows into COPY. How many it loaded, and how many were
+/// announced.
 async fn copy_rows(
     session: &Session,
     relation: &Relation,
     name: &str,
     reader: &mut FrameReader,
-) -> Result<u64> {
+) -> Result<(u64, u64)> {
     let what = || Error::sql(format!("copy into {name}"));
     let sink = session.copy_in(&copy_statement(relation)).await.map_err(what())?;
     let mut sink = Sink::new(sink, relation.format);
@@ -177,10 +181,7 @@ async fn copy_rows(
         }
     };
     let rows = sink.finish().await?.map_err(what())?;
-    if rows == expected {
-        return Ok(rows);
-    }
-    Err(Error::protocol(format!("a chunk of {name} holds {rows} rows, but {expected} were announced")))
+    Ok((rows, expected))
 }
 
 /// `COPY … FROM STDIN` for a relation's columns and format.

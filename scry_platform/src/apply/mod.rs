@@ -1,7 +1,7 @@
 //! From frames to the shadow's tables.
 //!
 //! ```text
-//! stream: frames ─► worker ─► order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
+//! stream: frames ─► worker ─► course, order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
 //!                                               │   └─ runs of inserts ─► copy_rows ─► COPY ─┘
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
@@ -11,13 +11,15 @@
 //! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
 //! ```
 //!
-//! `bounds`, `order`, `fold` and `copy_rows` are pure; the others speak SQL through a
-//! [`crate::shadow::Session`].
+//! `bounds`, `course`, `order`, `chunk`, `fold` and `copy_rows` are pure; the others speak SQL
+//! through a [`crate::shadow::Session`].
 
 mod bounds;
+pub mod chunk;
 pub mod conflict;
 pub mod copy;
 pub mod copy_rows;
+pub mod course;
 pub mod fold;
 pub mod follow;
 pub mod halt;

@@ -14,9 +14,10 @@
 //! The queue between reader and apply is where a journal fits.
 
 use super::bounds;
+use super::course::{Course, Step};
 use super::halt::{self, Ahead, Halt, Reached, ReadAhead, Recent, Wanted};
 use super::hold::{HeldTable, Hold, Holds, drain};
-use super::order::{Order, Turn};
+use super::order::Turn;
 use super::quarantine::Policy;
 use super::quarantine::tell::Teller;
 use super::relation_map::RelationMap;
@@ -26,12 +27,13 @@ use crate::origin::Origin;
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result, metrics};
 use bytes::Bytes;
+use scry_failpoint::{hit, step};
 use scry_wire::Lsn;
 use scry_wire::catalog::{Catalog, Class};
 use scry_wire::codec::Reader;
 use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::change::{Assembler, Begin, Change, ChangeWriter};
-use scry_wire::message::{Confirm, CopyState, Hello};
+use scry_wire::message::{CopyState, Hello};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -65,10 +67,8 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
         policy: Policy::of_document(&document),
         teller: Teller::default(),
         marks_news,
-        order: Order::new(origin.applied_lsn),
+        course: Course::new(origin.applied_lsn),
         assembler: Assembler::new(),
-        applied: origin.applied_lsn,
-        reached: origin.applied_lsn,
         batch: Batch::default(),
         position_written: Instant::now(),
         holds,
@@ -133,12 +133,8 @@ struct Worker<'a> {
     hello: &'a Hello,
     sender: &'a FrameSender,
     writer: Writer,
-    order: Order,
+    course: Course,
     assembler: Assembler,
-    /// The position that is durable.
-    applied: Lsn,
-    /// The position that the next commit makes durable.
-    reached: Lsn,
     batch: Batch,
     position_written: Instant,
     holds: Holds,
@@ -192,8 +188,8 @@ impl Worker<'_> {
     /// the end of the input.
     async fn wait(&mut self, input: &mut Input) -> Result<Option<Result<Frame>>> {
         self.tend_holds().await?;
-        let between = !self.order.in_transaction();
-        let due = (self.reached > self.applied && between)
+        let between = !self.course.in_transaction();
+        let due = (self.course.reached() > self.course.applied() && between)
             .then(|| tokio::time::Instant::from(self.position_written + POSITION_PAUSE));
         let telling = self.teller.due(self.writer.marks()).filter(|_| self.batch.since.is_none());
         let told = async {
@@ -223,7 +219,7 @@ impl Worker<'_> {
             changed = self.marks_news.changed() => {
                 changed.map_err(|_| Error::Stopping)?;
                 self.marks_news.mark_changed();
-                match self.order.in_transaction() {
+                match self.course.in_transaction() {
                     true => Ok(input.queue.recv().await),
                     false => Ok(None),
                 }
@@ -231,7 +227,7 @@ impl Worker<'_> {
             changed = self.hold_news.changed() => {
                 changed.map_err(|_| Error::Stopping)?;
                 self.hold_news.mark_changed();
-                match self.order.in_transaction() {
+                match self.course.in_transaction() {
                     // Looked at when it ends.
                     true => Ok(input.queue.recv().await),
                     false => Ok(None),
@@ -249,16 +245,17 @@ impl Worker<'_> {
 
     /// Commits what is whole, if no source transaction is open.
     async fn settle(&mut self) -> Result<()> {
-        if self.order.in_transaction() || (self.batch.since.is_none() && self.reached <= self.applied) {
-            return Ok(());
+        match self.course.step() {
+            Some(step) if self.batch.since.is_some() || step.to > step.from => self.commit(step).await,
+            _ => Ok(()),
         }
-        self.commit().await
     }
 
     async fn frame(&mut self, frame: Frame, input: &mut Input) -> Result<()> {
         if frame.tag() != Tag::Batch {
             return Err(unexpected(&frame, "batch"));
         }
+        hit(step::RECEIVED).await?;
         let whole = self.assembler.push(&frame)?;
         drop(frame);
         let Some(bytes) = whole else { return Ok(()) };
@@ -296,7 +293,7 @@ impl Worker<'_> {
                 (self.xid, self.commit_lsn) = (begin.xid, begin.commit_lsn);
                 self.commit_time = begin.commit_time;
                 self.recent.push(begin.xid);
-                if self.order.begin(begin)? == Turn::Apply {
+                if self.course.begin(begin)? == Turn::Apply {
                     self.writer.transaction(self.xid, self.commit_lsn);
                     self.batch.is_urgent |= self.commit_lsn <= self.shadow.commits_singly_to();
                     self.open_batch().await?;
@@ -338,16 +335,13 @@ impl Worker<'_> {
                 self.schema(&hold, document).await
             }
             Change::Commit(commit) => {
-                if self.order.commit(commit)? == Turn::Apply {
-                    self.reached.advance(commit.end_lsn);
+                if self.course.commit(commit)? == Turn::Apply {
                     self.batch.transactions += 1;
                 }
                 self.commit_if_full().await
             }
             Change::Keepalive(lsn) => {
-                if let Some(lsn) = self.order.keepalive(lsn) {
-                    self.reached.advance(lsn);
-                }
+                self.course.keepalive(lsn);
                 Ok(())
             }
         }
@@ -451,7 +445,7 @@ impl Worker<'_> {
 
     /// Looks how far late copies are, and ends the holds that can end.
     async fn tend_holds(&mut self) -> Result<()> {
-        if self.order.in_transaction() || self.batch.since.is_some() {
+        if self.course.in_transaction() || self.batch.since.is_some() {
             return Ok(());
         }
         if self.marks_news.has_changed().unwrap_or(false) {
@@ -463,8 +457,8 @@ impl Worker<'_> {
             self.hold_news.mark_unchanged();
             self.holds.reload(self.writer.session()).await?;
         }
-        while let Some(hold) = self.holds.due(self.applied) {
-            let (generation, position) = (self.hello.generation, self.applied);
+        while let Some(hold) = self.holds.due(self.course.applied()) {
+            let (generation, position) = (self.hello.generation, self.course.applied());
             match drain::drain(&mut self.writer, &mut self.holds, &hold, generation, position).await {
                 Ok(rows) => {
                     tracing::info!(shadow = %self.shadow.database, relid = hold.relid, rows, "late copy complete");
@@ -500,7 +494,7 @@ impl Worker<'_> {
 
     /// Counts a row change and says what to do with it.
     fn row(&mut self) -> Result<Turn> {
-        let turn = self.order.change()?;
+        let turn = self.course.change()?;
         if turn == Turn::Apply {
             self.batch.rows += 1;
         }
@@ -518,21 +512,25 @@ impl Worker<'_> {
         let Batch { since: Some(since), rows, bytes, is_urgent, .. } = self.batch else { return Ok(()) };
         let held = bounds::Held { rows, bytes, age: since.elapsed() };
         let lag = bounds::lag(self.commit_time, SystemTime::now());
-        if is_urgent || bounds::is_full(held, lag) { self.commit().await } else { Ok(()) }
+        match self.course.step() {
+            Some(step) if is_urgent || bounds::is_full(held, lag) => self.commit(step).await,
+            _ => Ok(()),
+        }
     }
 
-    async fn commit(&mut self) -> Result<()> {
+    async fn commit(&mut self, moved: Step) -> Result<()> {
         let Batch { rows, transactions, moves_holds, .. } = self.batch;
         self.write_kept().await?;
-        self.writer.commit(self.hello.generation, self.applied, self.reached, rows).await?;
+        hit(step::APPLIED).await?;
+        self.writer.commit(self.hello.generation, moved.from, moved.to, rows).await?;
+        hit(step::COMMITTED).await?;
         self.batch = Batch::default();
         if moves_holds {
             self.shadow.holds_changed();
         }
-        let moved = self.applied < self.reached;
-        self.applied = self.reached;
+        let confirm = self.course.durable(moved)?;
         self.position_written = Instant::now();
-        self.shadow.advanced(self.applied, self.hello.timeline, rows);
+        self.shadow.advanced(self.course.applied(), self.hello.timeline, rows);
         let label = || self.shadow.database.clone();
         ::metrics::counter!(metrics::ROWS_APPLIED, "shadow" => label()).increment(rows);
         ::metrics::counter!(metrics::TRANSACTIONS_APPLIED, "shadow" => label()).increment(transactions);
@@ -540,21 +538,15 @@ impl Worker<'_> {
         let fallbacks = self.writer.take_fallbacks();
         ::metrics::counter!(metrics::SET_FALLBACKS, "shadow" => label()).increment(fallbacks);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        ::metrics::gauge!(metrics::APPLIED_LSN, "shadow" => label()).set(self.applied.0 as f64);
-        if moved {
-            self.confirm().await?;
+        ::metrics::gauge!(metrics::APPLIED_LSN, "shadow" => label()).set(self.course.applied().0 as f64);
+        if let Some(confirm) = confirm {
+            self.sender.send(&confirm).await?;
         }
         self.tell().await?;
         if self.writer.is_heavy() {
             self.renew_session().await?;
         }
         if self.holds.is_empty() { Ok(()) } else { self.tend_holds().await }
-    }
-
-    /// Only what this connection has sent is confirmed to it: what the shadow
-    /// had before stands in the welcome.
-    async fn confirm(&mut self) -> Result<()> {
-        self.sender.send(&Confirm { applied_lsn: self.applied, flushed_lsn: self.applied }).await
     }
 
     /// Gives back what a large value took: the driver keeps its buffers as
@@ -574,7 +566,7 @@ impl Worker<'_> {
     /// where one wants it. `rest` is what the batch still holds, `next` the
     /// transaction at its front.
     async fn halt_here(&mut self, input: &mut Input, rest: &[u8], next: Option<Begin>) -> Result<()> {
-        if self.order.in_transaction() {
+        if self.course.in_transaction() {
             return Ok(());
         }
         if self.halt.is_none() {
@@ -584,7 +576,7 @@ impl Worker<'_> {
         let Some((wanted, _)) = &self.halt else { return Ok(()) };
         let is_here = match next {
             Some(begin) => halt::is_before(wanted, begin),
-            None => self.reached >= wanted.lsn,
+            None => self.course.reached() >= wanted.lsn,
         };
         if is_here { self.stand(input, rest, next).await } else { Ok(()) }
     }
@@ -600,7 +592,7 @@ impl Worker<'_> {
         if self.recent.all_seen(&wanted.seen) {
             self.halt = Some((wanted, reach));
         } else {
-            answer_halt(reach, self.applied, false).await;
+            answer_halt(reach, self.course.applied(), false).await;
         }
         Ok(())
     }
@@ -611,11 +603,11 @@ impl Worker<'_> {
         self.settle().await?;
         let exact = match next {
             // What ends before the floor is on the shadow: too far.
-            Some(begin) if begin.commit_lsn < self.applied => false,
+            Some(begin) if begin.commit_lsn < self.course.applied() => false,
             Some(_) => input.is_exact(&wanted, rest).await,
             None => true,
         };
-        answer_halt(reach, self.applied, exact).await;
+        answer_halt(reach, self.course.applied(), exact).await;
         Ok(())
     }
 
@@ -647,7 +639,7 @@ impl Worker<'_> {
         let Some(conflict) = self.writer.take_conflict() else { return };
         let recorded = async {
             let session = self.shadow.owner.open(Purpose::Own).await?;
-            conflict.record(&session, self.applied).await
+            conflict.record(&session, self.course.applied()).await
         };
         if let Err(error) = recorded.await {
             tracing::warn!(%error, "could not record a conflict");

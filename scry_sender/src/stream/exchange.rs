@@ -191,6 +191,9 @@ impl Up {
             let (scanned, len) = (piece.scanned, piece.bytes.len());
             gate.pass(scanned, len).await;
             self.send(piece.bytes).await?;
+            if let Err(failed) = scry_failpoint::hit(scry_failpoint::step::SENT).await {
+                return Err(Failure::new(FailureKind::Lost, failed.to_string()));
+            }
             metrics::passed_up(scanned.frames, scanned.rows, len);
         }
         self.send.send_data(Bytes::new(), true).map_err(|e| self.ends.explain(&e))
