@@ -1,7 +1,7 @@
 //! Never a silent gap: slots that are dropped or made again by hand are seen and told, and end in a new
 //! start and the same content; prepared transactions and the wraparound of xids cost nothing.
 
-use super::{PATIENT, SOON, mixed_load, mixed_pair, require_words, says};
+use super::{PATIENT, SOON, mixed_pair, require_words, says};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::{Pair, PairOptions, Shutdown, scenario, wait};
 
