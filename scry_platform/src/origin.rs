@@ -324,4 +324,5 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (1, include_str!("../../sql/shadow/001_origin.sql")),
     (2, include_str!("../../sql/shadow/002_hold.sql")),
     (3, include_str!("../../sql/shadow/003_quarantine.sql")),
+    (4, include_str!("../../sql/shadow/004_absent.sql")),
 ];

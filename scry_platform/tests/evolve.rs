@@ -67,7 +67,7 @@ impl Twins {
         let new = self.lab.catalog(&self.source, true, &[]).await;
         let hold = held(&self.catalog, &new);
         self.shadow.batch_execute("BEGIN").await.unwrap();
-        let change = SchemaChange { old: &self.catalog, new: &new, hold: &hold, again: &[] };
+        let change = SchemaChange { old: &self.catalog, new: &new, hold: &hold, again: &[], rows_too: false };
         let outcome = change.apply(&self.shadow, Some(&self.admin)).await;
         let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {sql}: {e} {:?}", e.refuse()));
         self.shadow.batch_execute("COMMIT").await.unwrap();
@@ -214,7 +214,8 @@ async fn foreign_keys_wait_for_rows() {
     assert_eq!(said, ["constraint r_i_fkey on table public.r (validate)"]);
     // The rows are here now.
     let keys: Vec<ObjectId> = twins.catalog.objects.iter().map(scry_wire::catalog::Object::id).collect();
-    let change = SchemaChange { old: &twins.catalog, new: &twins.catalog, hold: &[], again: &keys };
+    let change =
+        SchemaChange { old: &twins.catalog, new: &twins.catalog, hold: &[], again: &keys, rows_too: false };
     twins.shadow.batch_execute("BEGIN").await.unwrap();
     let outcome = change.apply(&twins.shadow, None).await.unwrap();
     twins.shadow.batch_execute("COMMIT").await.unwrap();
@@ -243,6 +244,46 @@ async fn what_the_shadow_lacks_stops_nothing() {
     assert!(twins.reader.query_one(made, &[]).await.unwrap().get::<_, bool>(0));
     assert_eq!(twins.migrate("lacks", "DROP FUNCTION g(internal); DROP TABLE t CASCADE").await, []);
     twins.compare("lacks", "all drops").await;
+}
+
+/// The server prints some definitions otherwise once they were read from its own text.
+#[tokio::test]
+async fn what_the_shadow_writes_otherwise_is_made_once() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE TABLE t (id int PRIMARY KEY, v varchar(9)); \
+                ALTER TABLE t ADD CONSTRAINT odd CHECK (v IN ('a', 'b')); CREATE INDEX part ON t (id) WHERE v IN ('a', 'b'); \
+                CREATE VIEW w AS SELECT id, NULL::int AS n FROM t UNION SELECT 1, NULL::int";
+    let there = "SELECT count(*) FROM pg_constraint WHERE conname = 'odd' \
+                 UNION ALL SELECT count(*) FROM pg_indexes WHERE indexname = 'part' \
+                 UNION ALL SELECT count(*) FROM pg_views WHERE viewname = 'w'";
+    let again = "ALTER TABLE t RENAME v TO vv; ALTER TABLE t DROP CONSTRAINT odd; \
+                 ALTER TABLE t ADD CONSTRAINT odd CHECK (vv IN ('a', 'b', 'c'))";
+    for sql in [make, again] {
+        assert_eq!(twins.migrate("prints", sql).await, []);
+        let found: Vec<i64> =
+            twins.reader.query(there, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, [1, 1, 1], "after {sql}");
+    }
+    twins.shadow.batch_execute("INSERT INTO public.t VALUES (1, 'c')").await.unwrap();
+    assert!(twins.shadow.batch_execute("INSERT INTO public.t VALUES (2, 'd')").await.is_err());
+}
+
+/// Extensions that need each other, and what only a superuser makes, in one transaction.
+#[tokio::test]
+async fn what_takes_a_superuser_follows() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE SCHEMA ext; CREATE EXTENSION cube SCHEMA ext; CREATE EXTENSION earthdistance SCHEMA ext; \
+        CREATE EXTENSION unaccent; COMMENT ON EXTENSION unaccent IS 'for names'; \
+        CREATE FUNCTION plain(regdictionary, text) RETURNS text LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE \
+            AS '$libdir/unaccent', 'unaccent_dict'; \
+        CREATE TABLE t (id int PRIMARY KEY, name text, at ext.earth); \
+        CREATE INDEX ON t (plain('unaccent'::regdictionary, name)); \
+        CREATE ROLE corpus_late; CREATE TABLE r (id int PRIMARY KEY, who regrole)";
+    assert_eq!(twins.migrate("superuser", make).await, []);
+    twins.compare("superuser", "all").await;
+    let moved = "ALTER EXTENSION unaccent SET SCHEMA ext; DROP TABLE t; DROP EXTENSION earthdistance, cube; DROP TABLE r";
+    assert_eq!(twins.migrate("superuser", moved).await, []);
+    twins.compare("superuser", "drops").await;
 }
 
 #[tokio::test]

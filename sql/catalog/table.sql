@@ -1,4 +1,6 @@
--- Tables and partitioned tables.  Columns by attnum, dropped ones marked.
+-- Tables and partitioned tables.  Columns by attnum, dropped ones marked.  Values of
+-- regrole and aclitem name roles, which are the cluster's: of a table with such a column
+-- all of them are listed.
 --
 -- Storage, collation and compression stand only where they are not what the type brings.
 -- A default's id is that of its pg_attrdef row.  not_null_name is the constraint of
@@ -35,6 +37,15 @@ SELECT pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace AS pn ON pn.oid OPERATOR(pg_catalog.=) p.relnamespace
         WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid), '[]'::pg_catalog.json),
     'filenode', c.relfilenode::bigint,
+    'roles', CASE WHEN EXISTS (
+            SELECT FROM pg_catalog.pg_attribute AS a
+            WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND NOT a.attisdropped
+              AND a.atttypid OPERATOR(pg_catalog.=) ANY ('{regrole,regrole[],aclitem,aclitem[]}'::pg_catalog.regtype[]::pg_catalog.oid[]))
+        THEN (
+            SELECT pg_catalog.json_agg(r.rolname ORDER BY r.rolname)
+            FROM pg_catalog.pg_roles AS r
+            WHERE NOT pg_catalog.starts_with(r.rolname::pg_catalog.text, 'pg_'))
+        ELSE '[]'::pg_catalog.json END,
     'columns', COALESCE((
         SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'attnum', a.attnum,

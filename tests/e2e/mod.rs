@@ -14,6 +14,7 @@ mod late;
 mod lifecycle;
 mod memory;
 mod modes;
+mod odd_tables;
 mod pgbench;
 mod pressure;
 mod programs;

@@ -13,6 +13,7 @@ use super::preflight;
 use super::refusal::{Refusal, or_raise};
 use super::select::{self, Caller, Selection};
 use super::start::foreign_keys_left_out;
+use crate::catalog;
 use crate::guc::{self, SenderKind};
 use crate::pg::privileged::as_superuser;
 use crate::pg::read;
@@ -133,8 +134,73 @@ fn tables(findings: &mut Vec<Finding>, selection: Selection) -> Result<(), Refus
     }
     text_types(findings, &selection)?;
     named_objects(findings, &selection)?;
+    not_on_the_shadow(findings)?;
+    if selection.whole_database {
+        privileged_code(findings)?;
+    }
+    catalog_left_out(findings, &selection)?;
     large_objects(findings)
 }
+
+/// Tables of running jobs that the shadow could not make or keep.
+fn not_on_the_shadow(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
+    const SQL: &str = "
+        SELECT format('%I.%I', t.schema_name, t.table_name),
+            format('not as on the source on the shadow of job %s: %s', quote_ident(t.job), t.quarantine_cause),
+            format('Mend the cause on the shadow, then: SELECT scry_backfill.resync(%L, %L);',
+                format('%I.%I', t.schema_name, t.table_name), t.job)
+        FROM scry_backfill.job_table AS t
+        WHERE t.quarantined > 0
+        ORDER BY t.job, t.schema_name, t.table_name
+        LIMIT 100";
+    for (object, finding, remedy) in triples(SQL, &[])? {
+        findings.push(Finding::new("warning", &object, finding, remedy));
+    }
+    Ok(())
+}
+
+/// Code that only a superuser may bring to a server: the shadow makes it if what it needs was
+/// put there by hand, and leaves it out otherwise, with all that needs it.
+fn privileged_code(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
+    const SQL: &str = "
+        SELECT CASE WHEN p.prokind = 'p' THEN 'procedure ' ELSE 'function ' END || p.oid::regprocedure::text,
+            format('written in language %s, in which only superusers write', quote_ident(l.lanname)),
+            'The shadow has it only if the language, or for C the extension, is there; see its left_out.'
+        FROM pg_catalog.pg_proc AS p
+        JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang AND NOT l.lanpltrusted
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE p.oid >= 16384 AND NOT n.nspname ^@ 'pg_' AND n.nspname <> 'scry_backfill'
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = ANY ('{e,i}'))
+        UNION ALL
+        SELECT 'type ' || format_type(t.oid, NULL), 'a base type, which only superusers make',
+            'The shadow has it only if its functions are there; see its left_out.'
+        FROM pg_catalog.pg_type AS t
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+        WHERE t.oid >= 16384 AND t.typtype = 'b' AND t.typelem = 0 AND NOT n.nspname ^@ 'pg_'
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
+                WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+        ORDER BY 1
+        LIMIT 100";
+    for (object, finding, remedy) in triples(SQL, &[])? {
+        findings.push(Finding::new("info", &object, finding, remedy));
+    }
+    Ok(())
+}
+
+/// What the catalog document leaves out, apart from the tables themselves.
+fn catalog_left_out(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), Refusal> {
+    let tables: Vec<u32> = selection.tables.iter().map(|table| table.oid).collect();
+    let list = catalog::left_out(&tables, selection.whole_database)?;
+    let others = list.into_iter().filter(|(object, _)| !object.ends_with(" large objects"));
+    for (object, reason) in others.take(LEFT_OUT_SHOWN) {
+        findings.push(Finding::new("warning", &object, format!("left out: {reason}"), ""));
+    }
+    Ok(())
+}
+
+/// Objects that are left out, named one by one.
+const LEFT_OUT_SHOWN: usize = 200;
 
 /// Columns whose values name objects of this server: what the shadow does not
 /// have it cannot store. `oid` stands for itself, and roles for all of a cluster.

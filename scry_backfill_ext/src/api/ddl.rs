@@ -15,6 +15,9 @@ use crate::pg::{message, read, server, subtransaction};
 pub enum Note {
     /// Something lasting was made, changed or dropped.
     Changed,
+    /// The same, of a type: a new label of an enum can be used on the shadow only after the
+    /// transaction in which it came there.
+    TypeChanged,
     /// A table is about to be rewritten: its rows get other values.
     Rewrite(u32),
 }
@@ -24,6 +27,7 @@ impl Note {
     pub fn read(content: &[u8]) -> Option<Note> {
         match content {
             CHANGED => Some(Note::Changed),
+            TYPE_CHANGED => Some(Note::TypeChanged),
             _ => {
                 let relid = std::str::from_utf8(content.strip_prefix(REWRITE)?).ok()?;
                 relid.parse().ok().map(Note::Rewrite)
@@ -31,15 +35,18 @@ impl Note {
         }
     }
 
-    fn write(self) -> Vec<u8> {
+    /// The message that says so.
+    pub fn write(self) -> Vec<u8> {
         match self {
             Note::Changed => CHANGED.to_vec(),
+            Note::TypeChanged => TYPE_CHANGED.to_vec(),
             Note::Rewrite(relid) => [REWRITE, relid.to_string().as_bytes()].concat(),
         }
     }
 }
 
 const CHANGED: &[u8] = b"schema";
+const TYPE_CHANGED: &[u8] = b"schema type";
 const REWRITE: &[u8] = b"rewrite ";
 
 /// `scry_backfill.note_ddl()`.
@@ -56,8 +63,8 @@ fn note_ddl(fcinfo: pg_sys::FunctionCallInfo) {
     } else {
         let query = if event == c"sql_drop" { ANY_DROPPED } else { ANY_CHANGED };
         // Not to know is to note.
-        let lasting = subtransaction::rolled_back(|| anything_lasting(query).unwrap_or(true), |_| true);
-        lasting.then_some(Note::Changed)
+        let unknown = Some(Note::TypeChanged);
+        subtransaction::rolled_back(|| anything_lasting(query).unwrap_or(unknown), |_| unknown)
     };
     if let Some(note) = note {
         message::emit(&note.write());
@@ -70,14 +77,17 @@ fn rewritten() -> Option<u32> {
     oid.ok().flatten().map(Oid::to_u32)
 }
 
-fn anything_lasting(query: &str) -> Result<bool, SpiError> {
-    read::rows(query, &[], |rows| Ok(!rows.is_empty()))
+fn anything_lasting(query: &str) -> Result<Option<Note>, SpiError> {
+    let of_type = read::rows(query, &[], |mut rows| rows.next().map(|row| row.get::<bool>(1)).transpose())?;
+    Ok(of_type.map(|of_type| if of_type == Some(true) { Note::TypeChanged } else { Note::Changed }))
 }
 
-const ANY_CHANGED: &str = "SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() AS c \
-    WHERE c.schema_name IS NULL OR c.schema_name OPERATOR(pg_catalog.<>) 'pg_temp' LIMIT 1";
+/// Of a type those that change one, first.
+const ANY_CHANGED: &str = "SELECT c.command_tag OPERATOR(pg_catalog.=) 'ALTER TYPE' \
+    FROM pg_catalog.pg_event_trigger_ddl_commands() AS c \
+    WHERE c.schema_name IS NULL OR c.schema_name OPERATOR(pg_catalog.<>) 'pg_temp' ORDER BY 1 DESC LIMIT 1";
 const ANY_DROPPED: &str =
-    "SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS o WHERE NOT o.is_temporary LIMIT 1";
+    "SELECT false FROM pg_catalog.pg_event_trigger_dropped_objects() AS o WHERE NOT o.is_temporary LIMIT 1";
 
 #[cfg(test)]
 mod tests {
@@ -85,14 +95,16 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        for note in [Note::Changed, Note::Rewrite(16_384)] {
+        for note in [Note::Changed, Note::TypeChanged, Note::Rewrite(16_384)] {
             assert_eq!(Note::read(&note.write()), Some(note));
         }
     }
 
     #[test]
     fn rejects_other_messages() {
-        for content in [&b""[..], b"schema ", b"rewrite", b"rewrite x", b"rewrite 99999999999", b"{}"] {
+        for content in
+            [&b""[..], b"schema ", b"schema typ", b"rewrite", b"rewrite x", b"rewrite 99999999999", b"{}"]
+        {
             assert_eq!(Note::read(content), None);
         }
     }

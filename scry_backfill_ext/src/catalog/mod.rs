@@ -85,6 +85,13 @@ pub fn document(tables: &[u32], whole_database: bool, sequences: &SequenceValues
     document
 }
 
+/// What the document for these tables would leave out: object and reason.
+pub fn left_out(tables: &[u32], whole_database: bool) -> Result<Vec<(String, String)>, SpiError> {
+    let rows = Spi::connect(|client| closure(client, tables, whole_database))?;
+    let left_out = rows.into_iter().filter(|row| row.standing == "left_out");
+    Ok(left_out.map(|row| (row.object.unwrap_or_default(), row.reason.unwrap_or_default())).collect())
+}
+
 fn read(tables: &[u32], whole_database: bool) -> Result<Catalog, Box<dyn std::error::Error>> {
     Spi::connect(|client| {
         let closure = closure(client, tables, whole_database)?;

@@ -1,6 +1,7 @@
 //! From decoded changes to the messages of a batch.
 
 pub mod link;
+mod lull;
 pub mod output;
 pub mod relation_cache;
 pub mod schema;

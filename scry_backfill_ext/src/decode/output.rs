@@ -22,6 +22,7 @@ use scry_wire::message::change::{
 use scry_wire::{Lsn, SeenBy};
 
 use super::link::Link;
+use super::lull::Lull;
 use super::relation_cache::{Lookup, RelationCache};
 use super::schema::{Asked, Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
@@ -34,7 +35,7 @@ use crate::pg::callbacks::{RowChange, Sink, Transaction};
 use crate::pg::relation::RelationRef;
 use crate::pg::sequence::{NamedSequence, SequenceRecord};
 use crate::pg::snapshot::transaction;
-use crate::pg::{latch, wal, worker};
+use crate::pg::{historic, latch, message, wal, worker};
 use crate::worker::job::{self, Job};
 use crate::worker::pace::{Limits, Pace};
 use crate::worker::shmem::{JobRef, Level};
@@ -101,15 +102,22 @@ impl Output {
     /// the position moves and answers are read all the same.
     pub fn between_records(&mut self, end: Lsn) {
         self.link.live().decoded_lsn.store(end.0, Relaxed);
-        self.held_sequences.drop_orphans(end);
+        self.drop_orphans(end);
         self.link.receive();
         self.link.watch();
+        if self.schemas.lull.is_overdue() {
+            self.end_lull();
+        }
         if self.wants_keepalive(end) {
             self.keepalive(end);
         }
     }
 
     fn wants_keepalive(&self, end: Lsn) -> bool {
+        if self.schemas.lull.waits() {
+            // The position must not pass what is not in the stream yet.
+            return false;
+        }
         let wanted = Lsn(self.link.live().wanted_lsn.load(Acquire));
         end > self.link.sent_lsn()
             && (wanted > self.link.sent_lsn() || self.keepalive_at.elapsed() > KEEPALIVE_EVERY)
@@ -121,6 +129,20 @@ impl Output {
         self.written.advance(end);
         self.keepalive_at = Instant::now();
         self.flush();
+    }
+
+    /// Has what waits be read with the commit of a transaction of our own: only there do the
+    /// catalogs show what they were at a place in the WAL. Outside of a transaction.
+    fn end_lull(&mut self) {
+        transaction(|| message::emit(&Note::Changed.write()));
+        self.schemas.lull.ask();
+    }
+
+    /// Not while schema changes wait: a name may come with them.
+    fn drop_orphans(&mut self, end: Lsn) {
+        if !self.schemas.lull.waits() {
+            self.held_sequences.drop_orphans(end);
+        }
     }
 
     /// Hands the batch on.
@@ -180,6 +202,8 @@ impl Output {
         }
         let followed = self.cache.followed().relids();
         let excluded = self.cache.followed().excluded().clone();
+        self.schemas.asked.earlier = self.schemas.lull.xids().clone();
+        let started = Instant::now();
         let reading = loop {
             match self.schemas.reader.read(&followed, &excluded, &self.schemas.asked) {
                 Some(reading) => break reading,
@@ -188,6 +212,7 @@ impl Output {
         };
         self.schemas.dirty = false;
         self.schemas.asked = Asked::default();
+        self.schemas.lull.read(started.elapsed());
         if !self.schemas.unidentified.is_empty() {
             // One of them may have an identity now: whoever copies looks at that.
             self.link.live().late_wanted.fetch_add(1, AcqRel);
@@ -214,6 +239,14 @@ impl Output {
             self.schemas.notes.extend(reading.notes);
         }
         self.flush();
+    }
+
+    /// Whether the schema changes of this transaction can be read with later ones: nothing of it
+    /// is in the stream.
+    fn may_wait(&self, transaction: &Transaction) -> bool {
+        let saw = self.schemas.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid));
+        let more = wal::flush_position() > transaction.end_lsn;
+        !self.begun && !saw && self.schemas.lull.may_wait(more)
     }
 
     /// Which row has changed is not known: the table goes on hold until it has a
@@ -257,6 +290,8 @@ pub struct Schemas {
     reader: SchemaReader,
     /// The schema may differ from what stands in the stream.
     dirty: bool,
+    /// Changes of it that are read with later ones.
+    lull: Lull,
     /// What the snapshot of the copied catalog saw, if it was not the slot's own.
     seen_by: Option<SeenBy>,
     /// What the next schema must look into.
@@ -279,6 +314,7 @@ impl Schemas {
             reader: SchemaReader::new(row.scope.clone()),
             // A job that goes on may have other options than the shadow knows of.
             dirty: row.mode == "cdc",
+            lull: Lull::default(),
             seen_by,
             asked: Asked::default(),
             notes: Notes::default(),
@@ -424,8 +460,12 @@ impl Sink for Output {
     fn message(&mut self, _transaction: &Transaction, content: &[u8]) {
         if let Some(note) = Note::read(content) {
             self.schemas.dirty = true;
-            if let Note::Rewrite(relid) = note {
-                self.schemas.asked.rewritten.insert(relid);
+            match note {
+                Note::Rewrite(relid) => {
+                    self.schemas.asked.rewritten.insert(relid);
+                }
+                Note::TypeChanged => self.schemas.lull.forbid(),
+                Note::Changed => {}
             }
             return;
         }
@@ -450,6 +490,10 @@ impl Sink for Output {
     fn commit(&mut self, transaction: &Transaction) {
         failpoint::hit(step::DECODED);
         if self.schemas.dirty {
+            if self.may_wait(transaction) {
+                self.schemas.lull.wait(historic::current_transaction());
+                return;
+            }
             self.bring_schema(transaction);
         }
         for (record, named) in self.held_sequences.take_visible() {
@@ -471,7 +515,9 @@ impl Sink for Output {
     fn sequence(&mut self, record: &SequenceRecord) {
         // What the shadow had when the connection began must not come again by
         // itself: it may be older than what stands there.
-        let named = (record.end > self.start).then(|| self.sequences.name_of(record.storage)).flatten();
+        // One whose name may be news to the shadow waits for that.
+        let is_plain = record.end > self.start && !self.schemas.lull.waits();
+        let named = is_plain.then(|| self.sequences.name_of(record.storage)).flatten();
         let Some(named) = named else {
             self.held_sequences.hold(*record);
             return;
@@ -483,7 +529,7 @@ impl Sink for Output {
 
     fn wait_for_wal(&mut self, end: Lsn) -> bool {
         self.link.live().decoded_lsn.store(end.0, Relaxed);
-        self.held_sequences.drop_orphans(end);
+        self.drop_orphans(end);
         if !self.batch.is_empty() {
             self.flush();
         }
@@ -503,7 +549,17 @@ impl Sink for Output {
             return true;
         }
         let soon = self.empty_wakes > 0 && self.empty_wakes < EMPTY_WAKES_MAX;
-        let latched = self.link.wait(if soon { UNFLUSHED_TICK } else { IDLE_TICK });
+        let mut tick = if soon { UNFLUSHED_TICK } else { IDLE_TICK };
+        match self.schemas.lull.due() {
+            Some(Duration::ZERO) => {
+                worker::wake_up(self.link.live());
+                self.end_lull();
+                return true;
+            }
+            Some(due) => tick = tick.min(due),
+            None => {}
+        }
+        let latched = self.link.wait(tick);
         worker::wake_up(self.link.live());
         self.empty_wakes = match (latched, soon) {
             (true, _) => 1,

@@ -19,6 +19,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
+use scry_wire::catalog::{Catalog, Entry, Table};
 
 use crate::api::options::{JobOptions, Keyless, OnError};
 use crate::api::select::{self, Caller};
@@ -116,6 +117,8 @@ pub struct Asked {
     pub rewritten: BTreeSet<u32>,
     /// Tables of which a row has changed that cannot be identified.
     pub unidentified: BTreeSet<u32>,
+    /// Transactions before this one whose changes of the schema have not been read yet.
+    pub earlier: BTreeSet<u32>,
 }
 
 /// What the stream brings: the catalog, and what the job wants done with
@@ -124,24 +127,37 @@ pub struct Asked {
 struct Document<'a> {
     on_error: OnError,
     #[serde(flatten)]
-    catalog: &'a scry_wire::catalog::Catalog,
+    catalog: &'a Catalog,
 }
 
 /// Reads schemas for one job.
 pub struct SchemaReader {
     scope: Scope,
+    /// Updates and deletes of tables without a replica identity are passed over.
+    inserts_only: bool,
     /// Hash of the document sent last on this connection.
     sent: Option<u64>,
+    /// Storage and newest column of the tables, when they were read last.
+    shapes: BTreeMap<u32, Shape>,
+}
+
+/// What of a table tells whether the shadow can have its rows from itself and the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    filenode: u32,
+    last_attnum: i16,
+    has_identity: bool,
 }
 
 impl SchemaReader {
     /// A reader that has sent nothing yet.
     pub fn new(mut scope: Scope) -> SchemaReader {
         // A table is born without its key; what comes of that is seen with its first update.
+        let inserts_only = scope.options.keyless == Keyless::InsertsOnly;
         if scope.options.keyless == Keyless::Refuse {
             scope.options.keyless = Keyless::InsertsOnly;
         }
-        SchemaReader { scope, sent: None }
+        SchemaReader { scope, inserts_only, sent: None, shapes: BTreeMap::new() }
     }
 
     /// Reads the schema at the place that is being decoded. `None` when a
@@ -149,8 +165,15 @@ impl SchemaReader {
     ///
     /// `followed`: the job's tables so far; `excluded`: tables it does not
     /// want.
-    pub fn read(&self, followed: &BTreeSet<u32>, excluded: &BTreeSet<u32>, asked: &Asked) -> Option<Reading> {
-        historic::read(|| self.read_here(followed, excluded, asked))
+    pub fn read(
+        &mut self,
+        followed: &BTreeSet<u32>,
+        excluded: &BTreeSet<u32>,
+        asked: &Asked,
+    ) -> Option<Reading> {
+        let (reading, shapes) = historic::read(|| self.read_here(followed, excluded, asked))?;
+        self.shapes = shapes;
+        Some(reading)
     }
 
     /// Whether `document` says something new, and from now on is what was sent.
@@ -159,7 +182,12 @@ impl SchemaReader {
         self.sent.replace(hash) != Some(hash)
     }
 
-    fn read_here(&self, followed: &BTreeSet<u32>, excluded: &BTreeSet<u32>, asked: &Asked) -> Reading {
+    fn read_here(
+        &self,
+        followed: &BTreeSet<u32>,
+        excluded: &BTreeSet<u32>,
+        asked: &Asked,
+    ) -> (Reading, BTreeMap<u32, Shape>) {
         let caller = Caller::of_job(self.scope.owner, self.scope.search_path.clone());
         let selection = match select::select(&self.scope.list, &self.scope.options, &caller) {
             Ok(selection) => selection,
@@ -183,26 +211,34 @@ impl SchemaReader {
             ..Notes::default()
         };
         let born = births(tables.keys().copied().filter(|relid| !followed.contains(relid)));
-        let rewritten = rewritten_here(&asked.rewritten);
+        let mut here = historic::current_transaction();
+        here.extend(&asked.earlier);
+        let rewritten = rewritten_here(&asked.rewritten, &here);
+        let relids: Vec<u32> = tables.keys().copied().collect();
+        let catalog =
+            catalog::document(&relids, self.scope.whole_database, &catalog::SequenceValues::default());
+        let shapes = shapes(&catalog);
+        let unknown = self.unknown_values(&catalog);
         for (relid, member) in &tables {
             let is_new = !followed.contains(relid);
-            let is_born_here = born.get(relid).is_some_and(|xid| historic::is_current_transaction(*xid));
+            let is_born_here = born.get(relid).is_some_and(|xid| here.contains(xid));
             if asked.unidentified.contains(relid) {
                 notes.unidentified.insert(*relid, member.clone());
-            } else if asked.wanted.contains(relid) || rewritten.contains(relid) || (is_new && !is_born_here) {
+            } else if asked.wanted.contains(relid)
+                || rewritten.contains(relid)
+                || unknown.contains(relid)
+                || (is_new && !is_born_here)
+            {
                 notes.held.insert(*relid, member.clone());
             } else if is_new {
                 notes.joined.insert(*relid, member.clone());
             }
         }
-        let relids: Vec<u32> = tables.keys().copied().collect();
-        let catalog =
-            catalog::document(&relids, self.scope.whole_database, &catalog::SequenceValues::default());
         let document = Document { on_error: self.scope.options.on_error, catalog: &catalog };
         let document = serde_json::to_vec(&document)
             .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
         let parents = parents(relids.iter().copied());
-        Reading {
+        let reading = Reading {
             document,
             tables,
             parents,
@@ -212,8 +248,56 @@ impl SchemaReader {
                 .into_iter()
                 .map(|(name, why)| format!("{name} is left out: {why}"))
                 .collect(),
-        }
+        };
+        (reading, shapes)
     }
+
+    /// Tables whose rows the shadow cannot have from itself and the stream.
+    ///
+    /// Those that have a new column and another storage since they were read last, where the
+    /// catalog does not keep the value that older rows have: it stood there and went with the
+    /// storage, if the column was added first (`VACUUM FULL` and `CLUSTER` tell nobody). An
+    /// `ALTER TABLE` that rewrites is told by itself.
+    ///
+    /// And those that had no replica identity and have one now, where what was done to their rows
+    /// was passed over until then.
+    fn unknown_values(&self, catalog: &Catalog) -> BTreeSet<u32> {
+        let now = shapes(catalog);
+        let is_unknown = |(oid, table): &(u32, &Table)| {
+            let (Some(before), Some(now)) = (self.shapes.get(oid), now.get(oid)) else { return false };
+            let mut new = table.columns.iter().filter(|c| !c.dropped && c.attnum > before.last_attnum);
+            let is_moved = before.filenode != now.filenode;
+            let is_lost = is_moved && new.any(|c| c.missing.is_none() && c.generated.is_empty());
+            is_lost || self.inserts_only && now.has_identity && !before.has_identity
+        };
+        stored(catalog).filter(is_unknown).map(|(oid, _)| oid).collect()
+    }
+}
+
+fn stored(catalog: &Catalog) -> impl Iterator<Item = (u32, &Table)> {
+    catalog.objects.iter().filter_map(|object| match &object.entry {
+        Entry::Table(table) if object.selected && !table.partitioned => Some((object.oid, table)),
+        _ => None,
+    })
+}
+
+fn shapes(catalog: &Catalog) -> BTreeMap<u32, Shape> {
+    let keys = catalog.objects.iter().filter_map(|object| match &object.entry {
+        Entry::Constraint(key) if key.contype == "p" => Some(key.table_oid),
+        _ => None,
+    });
+    let keys: BTreeSet<u32> = keys.collect();
+    let shape = |oid: u32, table: &Table| Shape {
+        filenode: table.filenode,
+        last_attnum: table.columns.iter().map(|column| column.attnum).max().unwrap_or(0),
+        has_identity: match table.replica_identity.as_str() {
+            "f" => true,
+            "i" => table.replica_identity_index.is_some(),
+            "d" => keys.contains(&oid),
+            _ => false,
+        },
+    };
+    stored(catalog).map(|(oid, table)| (oid, shape(oid, table))).collect()
 }
 
 /// Those of the relations that are there and whose changes stand in the WAL.
@@ -254,9 +338,9 @@ fn writers(sql: &str, relids: impl Iterator<Item = u32>) -> BTreeMap<u32, u32> {
     found.unwrap_or_else(|err| pgrx::error!("could not read who made or changed the job's tables: {err}"))
 }
 
-/// Those of the tables that this transaction has rewritten. Anybody may write
-/// a message; a table's row in `pg_class` is written by its owner only.
-fn rewritten_here(relids: &BTreeSet<u32>) -> BTreeSet<u32> {
+/// Those of the tables that the transactions `here` have rewritten. Anybody may
+/// write a message; a table's row in `pg_class` is written by its owner only.
+fn rewritten_here(relids: &BTreeSet<u32>, here: &BTreeSet<u32>) -> BTreeSet<u32> {
     const SQL: &str = "SELECT c.oid, c.xmin::pg_catalog.text FROM pg_catalog.pg_class AS c \
         WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)";
     if relids.is_empty() {
@@ -264,7 +348,7 @@ fn rewritten_here(relids: &BTreeSet<u32>) -> BTreeSet<u32> {
     }
     writers(SQL, relids.iter().copied())
         .into_iter()
-        .filter(|(_, xid)| historic::is_current_transaction(*xid))
+        .filter(|(_, xid)| here.contains(xid))
         .map(|(relid, _)| relid)
         .collect()
 }
@@ -316,6 +400,50 @@ mod tests {
         assert_eq!(notes.joined.keys().copied().collect::<Vec<_>>(), [2]);
         assert_eq!(notes.held.keys().copied().collect::<Vec<_>>(), [5]);
         assert_eq!(notes.gone, [1].into());
+    }
+
+    #[test]
+    fn values_that_went_with_the_storage_are_unknown() {
+        let catalog = |filenode: u32, columns: serde_json::Value| -> Catalog {
+            serde_json::from_value(serde_json::json!({"format": 1, "objects": [{
+                "class": "pg_class", "oid": 7, "selected": true,
+                "entry": {"kind": "table", "schema": "s", "name": "t", "partitioned": false,
+                          "replica_identity": "d", "filenode": filenode, "columns": columns}
+            }]}))
+            .unwrap()
+        };
+        let one = serde_json::json!([{"attnum": 1, "name": "a"}]);
+        let two = serde_json::json!([{"attnum": 1, "name": "a"}, {"attnum": 2, "name": "b"}]);
+        let kept =
+            serde_json::json!([{"attnum": 1, "name": "a"}, {"attnum": 2, "name": "b", "missing": "{5}"}]);
+        let mut reader = SchemaReader::new(Scope::default());
+        assert!(reader.unknown_values(&catalog(10, two.clone())).is_empty(), "nothing is known of before");
+        reader.shapes = shapes(&catalog(10, one.clone()));
+        assert!(reader.unknown_values(&catalog(11, one)).is_empty());
+        assert!(reader.unknown_values(&catalog(10, two.clone())).is_empty());
+        assert!(reader.unknown_values(&catalog(11, kept)).is_empty());
+        assert_eq!(reader.unknown_values(&catalog(11, two)), [7].into());
+    }
+
+    #[test]
+    fn a_table_that_gets_its_identity_late_is_copied_if_only_inserts_were_followed() {
+        let catalog = |identity: &str| -> Catalog {
+            serde_json::from_value(serde_json::json!({"format": 1, "objects": [{
+                "class": "pg_class", "oid": 7, "selected": true,
+                "entry": {"kind": "table", "schema": "s", "name": "t", "partitioned": false,
+                          "replica_identity": identity, "columns": []}
+            }]}))
+            .unwrap()
+        };
+        for (keyless, expected) in [(Keyless::InsertsOnly, vec![7]), (Keyless::Refuse, vec![])] {
+            let mut scope = Scope::default();
+            scope.options.keyless = keyless;
+            let mut reader = SchemaReader::new(scope);
+            reader.shapes = shapes(&catalog("d"));
+            let found: Vec<u32> = reader.unknown_values(&catalog("f")).into_iter().collect();
+            assert_eq!(found, expected);
+            assert!(reader.unknown_values(&catalog("n")).is_empty());
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! `lock_timeout` set here, which is below any `deadlock_timeout` in use: in a
 //! deadlock with a user's migration it is this process that gives way.
 
+use std::collections::BTreeSet;
+
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -40,20 +42,30 @@ pub fn read<R>(work: impl FnOnce() -> R) -> Option<R> {
 /// Whether `xid` is the transaction being decoded or one of its
 /// subtransactions. Inside a callback of the decoder.
 pub fn is_current_transaction(xid: u32) -> bool {
+    with_own_xids(|own| own.iter().any(|own| own.into_inner() == xid))
+}
+
+/// The transaction being decoded and its subtransactions. Inside a callback
+/// of the decoder.
+pub fn current_transaction() -> BTreeSet<u32> {
+    with_own_xids(|own| own.iter().map(|own| own.into_inner()).collect())
+}
+
+fn with_own_xids<R>(look: impl FnOnce(&[pg_sys::TransactionId]) -> R) -> R {
     // SAFETY: this is the historic snapshot when one is active (snapmgr.c); in such a one subxip
     // holds the decoded transaction and its subtransactions (reorderbuffer.c, ReorderBufferCopySnap).
-    unsafe {
-        if !pg_sys::HistoricSnapshotActive() {
-            return false;
-        }
-        let snapshot = pg_sys::GetTransactionSnapshot();
+    let own = unsafe {
+        let snapshot = match pg_sys::HistoricSnapshotActive() {
+            true => pg_sys::GetTransactionSnapshot(),
+            false => std::ptr::null_mut(),
+        };
         if snapshot.is_null() || (*snapshot).subxip.is_null() || (*snapshot).subxcnt <= 0 {
-            return false;
+            &[]
+        } else {
+            std::slice::from_raw_parts((*snapshot).subxip, (*snapshot).subxcnt as usize)
         }
-        std::slice::from_raw_parts((*snapshot).subxip, (*snapshot).subxcnt as usize)
-            .iter()
-            .any(|own| own.into_inner() == xid)
-    }
+    };
+    look(own)
 }
 
 /// Milliseconds; `deadlock_timeout` is 1 s by default.

@@ -10,13 +10,18 @@
 //! connections waits here instead of being loaded twice. Memory: one frame and
 //! its text form; the shadow that reads slowly holds the peer back.
 //!
+//! Rows that the shadow refuses end the connection, or, in a job that keeps refused changes
+//! aside, mark the table as diverged; the rest of the copy goes on.
+//!
 //! What it does not do: check values. The shadow's COPY does.
 
 use super::chunk::{Chunk, Rows};
 use super::copy_rows::{BINARY_HEADER, BINARY_TRAILER, TextRows};
+use super::quarantine::{self, Policy};
 use super::relation_map;
 use super::schema::quote;
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
+use crate::origin;
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result, metrics};
 use bytes::{Bytes, BytesMut};
@@ -74,7 +79,21 @@ async fn load(
         ::metrics::counter!(metrics::CHUNKS_REPEATED, "shadow" => shadow.database.clone()).increment(1);
         return chunk.repeated(rows);
     }
-    let (rows, announced) = copy_rows(session, &start.relation, &name, reader).await?;
+    let mut left = Left::Rows;
+    let copied = copy_rows(session, &start.relation, &name, reader, &mut left).await;
+    let (rows, announced) = match copied {
+        Err(error) if left != Left::Unknown && may_go_on(session, &error).await? => {
+            skip(reader, left).await?;
+            put_aside(shadow, hello, session, start, &error).await?;
+            return Ok(ChunkDone {
+                relid: start.relation.relid,
+                chunk: start.chunk,
+                rows: 0,
+                repeated: false,
+            });
+        }
+        copied => copied?,
+    };
     chunk.loaded(rows, announced)?;
     let sql = "UPDATE scry_shadow.chunk SET rows = $3 WHERE relid = $1 AND chunk = $2";
     session
@@ -157,6 +176,63 @@ async fn pass_over(session: &Session, start: &ChunkStart, reader: &mut FrameRead
     Ok(row.get::<_, i64>(0).cast_unsigned())
 }
 
+/// What of a chunk's frames has not been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Rows,
+    Nothing,
+    /// The connection or the peer is to blame.
+    Unknown,
+}
+
+/// Whether a refused chunk ends nothing: of the first copy, in a job that keeps refused changes
+/// aside. The transaction that failed is rolled back then.
+async fn may_go_on(session: &Session, error: &Error) -> Result<bool> {
+    if session.is_closed() || !matches!(error, Error::Sql { .. }) || !error.is_refusal() {
+        return Ok(false);
+    }
+    session.batch_execute("ROLLBACK").await.map_err(Error::sql("roll back a chunk"))?;
+    let first = origin::load(&**session).await?.is_some_and(|o| o.copy_state == CopyState::Copying);
+    let document = origin::catalog(&**session).await?.unwrap_or_default();
+    Ok(first && Policy::of_document(&document) == Policy::Quarantine)
+}
+
+/// Reads to the chunk's end.
+async fn skip(reader: &mut FrameReader, left: Left) -> Result<()> {
+    while left == Left::Rows {
+        let frame = reader.expect().await?;
+        match frame.tag() {
+            Tag::Rows => {}
+            Tag::ChunkEnd => break,
+            _ => return Err(unexpected(&frame, "rows or chunk end")),
+        }
+    }
+    Ok(())
+}
+
+/// The shadow refuses rows of the chunk: it counts as loaded, with none, and its table as
+/// diverged. Which row it is the shadow does not say; a copy mends it.
+async fn put_aside(
+    shadow: &Shadow,
+    hello: &Hello,
+    session: &Session,
+    start: &ChunkStart,
+    error: &Error,
+) -> Result<()> {
+    let name = relation_map::full_name(&start.relation);
+    let run = async |sql: &str| session.batch_execute(sql).await.map_err(Error::sql("put a chunk aside"));
+    run("BEGIN").await?;
+    check_copy(session, hello, start).await?;
+    if claim(session, start, &name).await? {
+        let relation = &start.relation;
+        quarantine::diverge(&**session, relation, &error.to_string()).await?;
+    }
+    run("COMMIT").await?;
+    shadow.marks_changed();
+    tracing::warn!(shadow = %shadow.database, table = name, %error, "rows of a chunk are refused: quarantine");
+    Ok(())
+}
+
 /// Streams the chunk's rows into COPY. How many it loaded, and how many were
 /// announced.
 async fn copy_rows(
@@ -164,15 +240,25 @@ async fn copy_rows(
     relation: &Relation,
     name: &str,
     reader: &mut FrameReader,
+    left: &mut Left,
 ) -> Result<(u64, u64)> {
     let what = || Error::sql(format!("copy into {name}"));
     let sink = session.copy_in(&copy_statement(relation)).await.map_err(what())?;
     let mut sink = Sink::new(sink, relation.format);
     let expected = loop {
+        *left = Left::Unknown;
         let frame = reader.expect().await?;
         let sent = match frame.tag() {
-            Tag::Rows => sink.send(frame.payload()).await?,
-            Tag::ChunkEnd => break ChunkEnd::from_frame(&frame)?.rows,
+            Tag::Rows => {
+                let sent = sink.send(frame.payload()).await?;
+                *left = Left::Rows;
+                sent
+            }
+            Tag::ChunkEnd => {
+                let rows = ChunkEnd::from_frame(&frame)?.rows;
+                *left = Left::Nothing;
+                break rows;
+            }
             _ => return Err(unexpected(&frame, "rows or chunk end")),
         };
         if sent.is_err() {
@@ -180,7 +266,11 @@ async fn copy_rows(
             break 0;
         }
     };
-    let rows = sink.finish().await?.map_err(what())?;
+    let finished = sink.finish().await;
+    if finished.is_err() {
+        *left = Left::Unknown;
+    }
+    let rows = finished?.map_err(what())?;
     Ok((rows, expected))
 }
 

@@ -9,26 +9,43 @@
 //! not do: put tables on hold (see `hold`), and decide what changes (see `schema::evolve`).
 
 use super::lead::tidy;
-use super::schema::{Outcome, SchemaChange, quote};
+use super::quarantine::Policy;
+use super::schema::{Absent, Outcome, SchemaChange, quote};
 use crate::origin;
 use crate::shadow::{Session, Shadow};
 use crate::{Error, Result};
 use scry_wire::catalog::{Catalog, Entry, Object, ObjectId};
 use scry_wire::message::LeftOutText;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-/// Makes the shadow what `after` says. Nothing else may be under way on `session`. Tables of
-/// `emptied` are copied again: they lose their rows here.
+/// What a change of the schema starts from, beside the shadow itself.
+pub struct Start<'a> {
+    /// The document that is in force.
+    pub before: &'a Catalog,
+    /// Tables that are copied again: they lose their rows here.
+    pub emptied: &'a [u32],
+    /// Tables that the shadow does not have; those that are copied again are tried again.
+    pub absent: &'a BTreeSet<u32>,
+    /// What is done where rows are in the way.
+    pub policy: Policy,
+}
+
+/// Makes the shadow what `after` says. Nothing else may be under way on `session`. Returns the
+/// tables that it could not make or change so.
 pub async fn follow(
     shadow: &Shadow,
     session: &Session,
-    before: &Catalog,
+    start: &Start<'_>,
     after: &Catalog,
-    emptied: &[u32],
-) -> Result<()> {
+) -> Result<Vec<Absent>> {
     super::lead::check_names(after)?;
-    let change = SchemaChange { old: before, new: after, hold: emptied, again: &[] };
+    let still = start.absent.iter().copied().filter(|relid| !start.emptied.contains(relid)).collect();
+    let (old, new) = (without(start.before, start.absent), without(after, &still));
+    let rows_too = start.policy == Policy::Quarantine;
+    let change = SchemaChange { old: &old, new: &new, hold: start.emptied, again: &[], rows_too };
     let admin = match &shadow.admin {
-        Some(connector) if change.touches_extensions() => {
+        Some(connector) if change.needs_superuser() => {
             Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0)
         }
         _ => None,
@@ -39,7 +56,12 @@ pub async fn follow(
         "the schema has changed"
     );
     note_left_out(session, &outcome).await?;
-    note_steps(session, &outcome).await
+    note_steps(session, &outcome).await?;
+    Ok(outcome.absent)
+}
+
+fn without<'c>(catalog: &'c Catalog, tables: &BTreeSet<u32>) -> Cow<'c, Catalog> {
+    if tables.is_empty() { Cow::Borrowed(catalog) } else { Cow::Owned(catalog.without(tables)) }
 }
 
 /// A table is whole again: foreign keys from and to it that could not be looked at are now. In a
@@ -55,7 +77,7 @@ pub async fn after_hold(session: &Session, relid: u32) -> Result<()> {
         return Ok(());
     }
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
-    let change = SchemaChange { old: &catalog, new: &catalog, hold: &[], again: &again };
+    let change = SchemaChange { old: &catalog, new: &catalog, hold: &[], again: &again, rows_too: false };
     let done = async {
         let outcome = change.apply(session, None).await?;
         note_left_out(session, &outcome).await

@@ -12,8 +12,9 @@
 //! no snapshot worker and no stream of another generation is at work; the copy
 //! is called complete only after everything before it is durable.
 
+use super::absent;
 use super::hold::late;
-use super::schema::{self, Progress, SchemaError, quote};
+use super::schema::{self, PreData, Progress, SchemaError, quote};
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::origin;
 use crate::shadow::{Connector, Purpose, Session, Shadow};
@@ -144,9 +145,11 @@ async fn keep(
     document: &[u8],
 ) -> Result<Vec<LeftOutText>> {
     let mut left_out = origin::left_out(&**session).await?;
-    left_out.extend(make_schema(shadow, catalog.clone()).await?);
+    let made = make_schema(shadow, catalog.clone()).await?;
+    left_out.extend(made.left_out.into_iter().map(to_text));
     tidy(&mut left_out);
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    absent::renew(&**session, &made.absent).await?;
     if shadow.origin().is_some_and(|o| o.copy_id != copy_id) {
         let ledger = origin::ledger(&**session).await?;
         let names = table_names(catalog);
@@ -182,15 +185,18 @@ async fn start_over(
     // A stream of the old history sees this and lets go of its locks.
     shadow.refresh(session).await?;
     drop_schema(shadow).await?;
-    let left_out = make_schema(shadow, catalog.clone()).await?;
+    let made = make_schema(shadow, catalog.clone()).await?;
+    let left_out: Vec<LeftOutText> = made.left_out.into_iter().map(to_text).collect();
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    absent::renew(&**session, &made.absent).await?;
     origin::begin_copy(&**session, hello, copy_id).await?;
     origin::store_catalog(&**session, Some(document)).await?;
     origin::store_left_out(&**session, &left_out).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new schema"))?;
     tracing::info!(
         shadow = %shadow.database, generation = hello.generation, copy_id,
-        objects = catalog.objects.len(), left_out = left_out.len(), "schema made; the copy begins"
+        objects = catalog.objects.len(), left_out = left_out.len(), absent = made.absent.len(),
+        "schema made; the copy begins"
     );
     Ok(left_out)
 }
@@ -209,16 +215,15 @@ async fn drop_schema(shadow: &Arc<Shadow>) -> Result<()> {
     Ok(())
 }
 
-async fn make_schema(shadow: &Arc<Shadow>, catalog: Arc<Catalog>) -> Result<Vec<LeftOutText>> {
+async fn make_schema(shadow: &Arc<Shadow>, catalog: Arc<Catalog>) -> Result<PreData> {
     let own = shadow.clone();
     let made = on_own_thread(async move || {
         let (session, admin) = sessions(&own).await?;
-        let left_out =
-            schema::create_pre_data(&session, admin.as_ref(), &catalog).await.map_err(schema_error)?;
+        let made = schema::create_pre_data(&session, admin.as_ref(), &catalog).await.map_err(schema_error)?;
         session.close().await;
-        Ok::<_, Error>(left_out)
+        Ok::<_, Error>(made)
     });
-    Ok(made.await??.into_iter().map(to_text).collect())
+    made.await?
 }
 
 async fn sessions(shadow: &Shadow) -> Result<(Session, Option<Client>)> {
@@ -285,7 +290,9 @@ async fn finish_copy(
         .ok_or_else(|| Error::protocol("a copy is finished, but there is no catalog"))?;
     check_counts(&origin::ledger(&**session).await?, &finish.tables, &catalog)?;
     let mut left_out = origin::left_out(&**session).await?;
-    left_out.extend(post_data(shadow, catalog.clone(), sender).await?);
+    let absent = absent::relids(&**session).await?;
+    let here = if absent.is_empty() { catalog.clone() } else { Arc::new(catalog.without(&absent)) };
+    left_out.extend(post_data(shadow, here.clone(), sender).await?);
     tidy(&mut left_out);
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
     origin::store_left_out(&**session, &left_out).await?;
@@ -293,7 +300,7 @@ async fn finish_copy(
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the end of the copy"))?;
     shadow.refresh(session).await?;
     tracing::info!(shadow = %shadow.database, generation = hello.generation, "copy complete");
-    tokio::spawn(analyze(shadow.clone(), table_names(&catalog).into_values().collect()));
+    tokio::spawn(analyze(shadow.clone(), table_names(&here).into_values().collect()));
     sender.send(&CopyFinished { left_out }).await
 }
 
@@ -491,7 +498,7 @@ pub(super) fn tidy(left_out: &mut Vec<LeftOutText>) {
 fn schema_error(error: SchemaError) -> Error {
     let hint = match &error {
         SchemaError::Table { .. } => {
-            "Install what the table needs on the shadow, or leave the table out of the job."
+            "Rename or drop what has that name on the shadow, or leave the table out of the job."
         }
         _ => "",
     };
@@ -505,7 +512,8 @@ fn schema_error(error: SchemaError) -> Error {
 }
 
 /// Fields that move without a change of the schema.
-const STATE_FIELDS: &[&str] = &["copy_id", "last_value", "is_called", "populated", "filenode", "missing"];
+const STATE_FIELDS: &[&str] =
+    &["copy_id", "last_value", "is_called", "populated", "filenode", "missing", "roles"];
 /// Advisory lock that helpers share while they live.
 const HELPERS_LOCK: i64 = 7_239_850_000_000_000_003;
 const NAMED_MAX: usize = 10;

@@ -7,6 +7,7 @@
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
 //! copy:   chunk ─► copy ─► COPY + ledger line
 //! schema changes: worker ─► follow ─► schema::evolve, in the open transaction
+//! tables that cannot be made: lead, follow ─► absent (marked like tables with refused changes)
 //! refused changes: writer ─► quarantine (guard: savepoints, row: kept, tell)
 //! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
 //! ```
@@ -14,6 +15,7 @@
 //! `bounds`, `course`, `order`, `chunk`, `fold` and `copy_rows` are pure; the others speak SQL
 //! through a [`crate::shadow::Session`].
 
+pub mod absent;
 mod bounds;
 pub mod chunk;
 pub mod conflict;

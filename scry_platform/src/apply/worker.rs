@@ -15,6 +15,7 @@
 
 use super::bounds;
 use super::course::{Course, Step};
+use super::follow::Start;
 use super::halt::{self, Ahead, Halt, Reached, ReadAhead, Recent, Wanted};
 use super::hold::{HeldTable, Hold, Holds, drain};
 use super::order::Turn;
@@ -391,14 +392,24 @@ impl Worker<'_> {
         let before = super::lead::stored_catalog(self.writer.session())
             .await?
             .ok_or_else(|| Error::protocol("the schema changes, but there is no catalog"))?;
-        let (wanted, gone) = self.holds_of(hold, &before, &catalog);
+        let (wanted, mut gone) = self.holds_of(hold, &before, &catalog);
         if self.holds.is_copying(&wanted) || self.holds.is_copying(&gone) {
             // Their transactions hold locks on the tables.
             drop(self.shadow.copies.clear().await?);
         }
-        super::follow::follow(self.shadow, self.writer.session(), &before, &catalog, &wanted).await?;
+        let was_absent = self.writer.marks().absent();
+        let start = Start { before: &before, emptied: &wanted, absent: &was_absent, policy: self.policy };
+        let absent = super::follow::follow(self.shadow, self.writer.session(), &start, &catalog).await?;
         self.writer.forget_targets();
+        gone.extend(absent.iter().map(|table| table.relid));
         self.holds.forget(self.writer.session(), &gone).await?;
+        let wanted: Vec<u32> = wanted.into_iter().filter(|relid| !gone.contains(relid)).collect();
+        for relid in wanted.iter().filter(|relid| was_absent.contains(relid)) {
+            self.writer.marks().found(*relid);
+        }
+        for table in &absent {
+            self.writer.marks().miss(table, self.commit_lsn);
+        }
         let tables = HeldTable::find(&catalog, &wanted);
         self.holds.begin(self.writer.session(), &tables, self.commit_lsn).await?;
         self.batch.moves_holds |= !tables.is_empty() || !gone.is_empty();

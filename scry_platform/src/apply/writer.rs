@@ -293,9 +293,10 @@ impl Writer {
     pub async fn truncate(&mut self, relids: &[u32]) -> Result<()> {
         self.write_log().await?;
         self.write_run().await?;
+        let here: Vec<u32> = relids.iter().copied().filter(|relid| !self.passes_over(*relid)).collect();
         match self.guard.is_on() {
-            true => self.truncate_guarded(relids).await,
-            false => self.truncate_now(relids).await,
+            true => self.truncate_guarded(&here).await,
+            false => self.truncate_now(&here).await,
         }
     }
 

@@ -24,7 +24,7 @@ mod schema;
 
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::apply::halt::{Asked, Reached, Wanted};
-use crate::apply::{quarantine, relation_map};
+use crate::apply::{absent, quarantine, relation_map};
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
 use diff::Differing;
@@ -168,6 +168,9 @@ impl Conversation<'_> {
     async fn table(&mut self, relation: &Relation) -> Result<()> {
         if self.need_place()?.on_hold.contains(&relation.relid) {
             let reason = "the table is on hold: it is being copied while the stream goes on".to_owned();
+            return self.sender.send(&Tell::Failed { relid: relation.relid, reason }).await;
+        }
+        if let Some(reason) = absent::reason(&*self.session, relation.relid).await? {
             return self.sender.send(&Tell::Failed { relid: relation.relid, reason }).await;
         }
         let mut sums = Sums::default();

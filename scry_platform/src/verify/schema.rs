@@ -4,11 +4,13 @@
 //! shadow's, inside the transaction at the position. What the shadow was known
 //! to lack (`scry_shadow.left_out`) is no difference.
 
+use crate::apply::absent;
 use crate::origin;
 use crate::shadow::Session;
 use crate::{Error, Result};
 use scry_wire::catalog::{
-    Catalog, ClosureRow, DependsRow, Entry, SETTINGS, closure_objects, closure_query, depends_query, queries,
+    Catalog, ClosureRow, DependsRow, Entry, Object, SETTINGS, closure_objects, closure_query, depends_query,
+    queries,
 };
 use scry_wire::limits;
 use scry_wire::message::Tell;
@@ -33,12 +35,23 @@ pub fn append(document: &mut Vec<u8>, frame: &scry_wire::frame::Frame) -> Result
 /// Compares; inside the open transaction, of which nothing stays.
 pub async fn compare(session: &Session, source: &Catalog) -> Result<Tell> {
     let shadow = read(session, source).await?;
+    let absent = absent::relids(&**session).await?;
     let left_out: HashSet<String> =
         origin::left_out(&**session).await?.into_iter().map(|item| item.object).collect();
-    let mut lines: Vec<String> = source
+    let here = source.without(&absent);
+    let is_absent = |object: &&Object| {
+        let table = object.entry.table_oid().unwrap_or(object.oid);
+        absent.contains(&table)
+    };
+    let parts: HashSet<String> = source.objects.iter().filter(is_absent).map(Object::describe).collect();
+    let mut lines: Vec<String> = here
         .differences(&shadow)
         .into_iter()
         .filter(|found| !(found.what == "missing" && left_out.contains(&found.object)))
+        // A type whose functions cannot be made stays a shell.
+        .filter(|found| !(found.what.contains("shell") && left_out.contains(&found.object)))
+        // What was made of an absent table before.
+        .filter(|found| !(found.what == "extra" && parts.contains(&found.object)))
         .map(|found| format!("{}: {}", found.object, found.what))
         .collect();
     lines.sort();

@@ -163,8 +163,10 @@ impl Lab {
     /// Creates everything on the shadow; returns what the shadow could not make.
     pub async fn build(&self, catalog: &Catalog) -> Vec<LeftOut> {
         let (client, admin) = (self.owner().await.unwrap(), self.superuser("shadow").await);
-        let mut left_out = create_pre_data(&client, Some(&admin), catalog).await.unwrap();
-        left_out.extend(create_post_data(|| self.owner(), 4, catalog, |_| {}).await.unwrap());
+        let made = create_pre_data(&client, Some(&admin), catalog).await.unwrap();
+        let here = catalog.without(&made.absent.iter().map(|table| table.relid).collect());
+        let mut left_out = made.left_out;
+        left_out.extend(create_post_data(|| self.owner(), 4, &here, |_| {}).await.unwrap());
         left_out
     }
 

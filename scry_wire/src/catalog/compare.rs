@@ -136,6 +136,7 @@ fn is_state(field: &str) -> bool {
         "depends_on",
         "filenode",
         "missing",
+        "roles",
     ];
     STATE.contains(&field) || field.ends_with("_oid")
 }

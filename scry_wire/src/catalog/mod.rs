@@ -29,6 +29,7 @@ mod query;
 mod relation;
 mod routine;
 mod text_search;
+mod without;
 
 pub use access::{AccessMethod, FamilyFunction, FamilyOperator, OperatorClass, OperatorFamily};
 pub use assemble::{CatalogError, ClosureRow, DependsRow, closure_objects};

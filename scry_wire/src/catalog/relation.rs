@@ -46,6 +46,9 @@ pub struct Table {
     /// `relfilenode`: another one means that the table was rewritten or truncated.
     #[serde(default)]
     pub filenode: u32,
+    /// Roles that values of its columns may name: not empty where a column's type names roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
     pub columns: Vec<Column>,
 }
 

@@ -77,9 +77,11 @@ impl Writer {
 
     /// The changes that follow are of this transaction.
     pub fn transaction(&mut self, xid: u64, commit_lsn: Lsn) {
+        let logged = self.log.len();
         if self.guard.is_on() {
-            let logged = self.log.len();
             self.guard.begin(logged, xid, commit_lsn);
+        } else {
+            self.guard.current = Begun { at: logged, xid, commit_lsn };
         }
     }
 
@@ -111,9 +113,9 @@ impl Writer {
         self.guard.marks.write(&**session).await
     }
 
-    /// Whether the table has diverged: its change is counted, and that is all.
+    /// Whether the table has diverged or is not here: its change is counted, and that is all.
     pub(in crate::apply) fn passes_over(&mut self, relid: u32) -> bool {
-        let passes = self.guard.is_on() && self.guard.marks.is_diverged(relid);
+        let passes = self.guard.marks.is_diverged(relid);
         if passes {
             self.guard.marks.pass_over(relid, self.guard.current.commit_lsn);
         }
@@ -186,21 +188,15 @@ impl Writer {
 
     /// Empties tables, each for itself where they cannot be emptied together.
     pub(in crate::apply) async fn truncate_guarded(&mut self, relids: &[u32]) -> Result<()> {
-        let mut rest = Vec::with_capacity(relids.len());
-        for relid in relids {
-            if !self.passes_over(*relid) {
-                rest.push(*relid);
-            }
-        }
-        let Err(error) = self.try_truncate(&rest).await else { return Ok(()) };
+        let Err(error) = self.try_truncate(relids).await else { return Ok(()) };
         let error = self.undo_to_guard(error).await?;
-        if let [relid] = rest.as_slice() {
+        if let [relid] = relids {
             return self.put_aside(*relid, None, self.guard.current, &error).await;
         }
-        for relid in rest {
-            if let Err(error) = self.try_truncate(&[relid]).await {
+        for relid in relids {
+            if let Err(error) = self.try_truncate(&[*relid]).await {
                 let error = self.undo_to_guard(error).await?;
-                self.put_aside(relid, None, self.guard.current, &error).await?;
+                self.put_aside(*relid, None, self.guard.current, &error).await?;
             }
         }
         Ok(())

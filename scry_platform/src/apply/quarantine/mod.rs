@@ -21,6 +21,7 @@ pub mod guard;
 mod row;
 pub mod tell;
 
+use super::schema::Absent;
 use crate::{Error, Result};
 use scry_wire::Lsn;
 use scry_wire::message::{Relation, TableMark, TableMarks};
@@ -75,6 +76,8 @@ pub struct Mark {
     pub kept_bytes: u64,
     /// Later changes are counted only.
     pub diverged: bool,
+    /// The shadow does not have the table: see [`super::absent`].
+    pub absent: bool,
     /// What was tried last and why it was refused.
     pub cause: String,
 }
@@ -91,6 +94,7 @@ impl Mark {
             kept: 0,
             kept_bytes: 0,
             diverged: false,
+            absent: false,
             cause: String::new(),
         }
     }
@@ -113,6 +117,7 @@ impl Mark {
             kept: number("kept"),
             kept_bytes: number("kept_bytes"),
             diverged: row.get("diverged"),
+            absent: row.get("absent"),
             cause: row.get("cause"),
         }
     }
@@ -178,6 +183,47 @@ impl Marks {
         keeps
     }
 
+    /// The shadow could not make or follow a table.
+    pub(super) fn miss(&mut self, table: &Absent, at: Lsn) {
+        let mark = self.tables.entry(table.relid).or_insert_with(|| Mark {
+            relid: table.relid,
+            schema: table.schema.clone(),
+            relation: table.name.clone(),
+            since: at,
+            last: at,
+            changes: 0,
+            kept: 0,
+            kept_bytes: 0,
+            diverged: true,
+            absent: true,
+            cause: String::new(),
+        });
+        mark.schema.clone_from(&table.schema);
+        mark.relation.clone_from(&table.name);
+        mark.last.advance(at);
+        // The definition that was refused.
+        mark.changes += 1;
+        (mark.diverged, mark.absent) = (true, true);
+        mark.cause = super::absent::cause(table);
+        self.unwritten.insert(table.relid);
+        self.version += 1;
+        self.added += 1;
+    }
+
+    /// A table that was absent has been made; its rows are not here yet.
+    pub(super) fn found(&mut self, relid: u32) {
+        if let Some(mark) = self.tables.get_mut(&relid).filter(|mark| mark.absent) {
+            mark.absent = false;
+            self.unwritten.insert(relid);
+            self.version += 1;
+        }
+    }
+
+    /// The tables that the shadow does not have.
+    pub(super) fn absent(&self) -> BTreeSet<u32> {
+        self.tables.values().filter(|mark| mark.absent).map(|mark| mark.relid).collect()
+    }
+
     /// Writes what has changed, in the open transaction of `client`.
     async fn write(&mut self, client: &impl GenericClient) -> Result<()> {
         let relids = std::mem::take(&mut self.unwritten);
@@ -196,6 +242,7 @@ impl Marks {
                         &mark.kept_bytes.cast_signed(),
                         &mark.diverged,
                         &mark.cause,
+                        &mark.absent,
                     ],
                 )
                 .await
@@ -280,14 +327,28 @@ pub async fn clear(client: &impl GenericClient, relids: &[u32], at: Option<Lsn>)
     Ok(())
 }
 
+/// Rows of the table's first copy were refused, in the transaction of `client`.
+pub async fn diverge(client: &impl GenericClient, relation: &Relation, cause: &str) -> Result<()> {
+    client
+        .execute(DIVERGE, &[&relation.relid, &relation.schema, &relation.name, &cause])
+        .await
+        .map(drop)
+        .map_err(Error::sql("write scry_shadow.quarantined"))
+}
+
+const DIVERGE: &str = "INSERT INTO scry_shadow.quarantined (relid, schema, relation, since_lsn, last_lsn, changes, \
+    kept, kept_bytes, diverged, cause) VALUES ($1, $2, $3, '0/0', '0/0', 1, 0, 0, true, $4) \
+    ON CONFLICT (relid) DO UPDATE SET changes = quarantined.changes + 1, diverged = true, cause = excluded.cause";
+
 const SELECT_MARKS: &str = "SELECT relid, schema, relation, since_lsn, last_lsn, changes, kept, kept_bytes, \
-    diverged, cause FROM scry_shadow.quarantined ORDER BY relid";
+    diverged, cause, absent FROM scry_shadow.quarantined ORDER BY relid";
 
 const WRITE_MARK: &str = "INSERT INTO scry_shadow.quarantined (relid, schema, relation, since_lsn, last_lsn, \
-    changes, kept, kept_bytes, diverged, cause) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+    changes, kept, kept_bytes, diverged, cause, absent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
     ON CONFLICT (relid) DO UPDATE SET schema = excluded.schema, relation = excluded.relation, \
     last_lsn = excluded.last_lsn, changes = excluded.changes, kept = excluded.kept, \
     kept_bytes = excluded.kept_bytes, diverged = excluded.diverged, cause = excluded.cause, \
+    absent = excluded.absent, \
     last_at = pg_catalog.now()";
 
 /// Changes of one table that are kept. A table with more is not worth trying
@@ -342,6 +403,26 @@ mod tests {
         assert_eq!(mark.cause, "why not");
         assert_eq!(marks.len(), 1);
         assert_eq!(marks.take_added(), KEPT_MAX + 2);
+    }
+
+    #[test]
+    fn a_table_that_is_absent_is_passed_over_until_it_is_found_and_copied() {
+        let mut marks = Marks::default();
+        let table = Absent {
+            relid: 7,
+            schema: "s".into(),
+            name: "a".into(),
+            partitioned: false,
+            reason: "type \"v\" does not exist".into(),
+        };
+        marks.miss(&table, Lsn(5));
+        assert!(marks.is_diverged(7));
+        assert_eq!(marks.absent(), [7].into());
+        assert_eq!(marks.message().tables[0].changes, 1);
+        assert!(marks.message().tables[0].cause.ends_with("type \"v\" does not exist"));
+        marks.found(8);
+        marks.found(7);
+        assert!(marks.absent().is_empty() && marks.is_diverged(7), "its rows are not here");
     }
 
     #[test]

@@ -57,17 +57,19 @@ fn notice(mark: &Mark, job: &str) -> Notice {
     let name = crate::apply::schema::quote::qualified(&mark.schema, &mark.relation);
     let cause = &mark.cause;
     let message = match mark.diverged {
+        _ if mark.absent => format!("table {name} is left out: {cause}"),
         false => format!("table {name} is quarantined: {cause}"),
         true => format!("table {name} has diverged, too many changes of it were refused: {cause}"),
     };
     let call = [&name, job].map(crate::apply::schema::quote::literal).join(", ");
+    let first = match mark.absent {
+        true => "The other tables follow.",
+        false => "The changes stand in scry_shadow.quarantine on the shadow.",
+    };
     Notice {
         level: Level::Warning,
         message: message.replace(char::is_control, "?"),
-        hint: format!(
-            "The changes stand in scry_shadow.quarantine on the shadow. Mend the cause there, then: \
-             SELECT scry_backfill.resync({call});"
-        ),
+        hint: format!("{first} Mend the cause there, then: SELECT scry_backfill.resync({call});"),
     }
 }
 

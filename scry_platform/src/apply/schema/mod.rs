@@ -10,8 +10,8 @@
 //! `scry_shadow.schema_step`, so that work begun is taken up after a crash and can be undone.
 //! Invariants: each statement is sent alone by the extended protocol, so that no
 //! text of the source can bring a second one along; names are quoted in [`quote`]
-//! alone; what cannot be made is left out by name, and only a selected table is worth
-//! stopping for.
+//! alone; what cannot be made is left out by name; a selected table that cannot be made is
+//! [`Absent`], and everything is made as for a document without it.
 //! What it does not do: follow DDL in the stream, move rows, grant privileges, set owners.
 
 mod evolve;
@@ -20,10 +20,12 @@ mod ledger;
 mod order;
 mod plan;
 pub mod quote;
+mod refusal;
 mod render;
 mod run;
 mod session;
 
 pub use evolve::{Outcome, SchemaChange};
 pub use plan::{ExtensionNeed, Need, Plan, Privileged, Stage, StageName, Step, plan};
-pub use run::{Progress, SchemaError, create_post_data, create_pre_data, drop_all};
+pub use refusal::Absent;
+pub use run::{PreData, Progress, SchemaError, create_post_data, create_pre_data, drop_all};

@@ -132,7 +132,7 @@ pub struct Step {
 pub enum Need {
     /// Nothing: a failure leaves this object out.
     Nothing,
-    /// A failure stops everything: without this table there is nowhere to put rows.
+    /// A failure is the whole table's: without it there is nowhere to put rows.
     Success,
     /// Perhaps a superuser.
     Extension(ExtensionNeed),
@@ -174,6 +174,8 @@ pub struct ExtensionNeed {
     pub any_version: String,
     /// The version on the source.
     pub version: String,
+    /// The schema that must be there before; None where its script makes it.
+    pub schema: Option<String>,
     /// `COMMENT ON EXTENSION ...`, and the comment.
     pub comment: Option<(String, String)>,
 }

@@ -13,10 +13,12 @@ use super::extensions;
 use super::ledger;
 use super::plan::{ExtensionNeed, Need, Privileged, Stage, StageName, Step, plan};
 use super::quote::ident;
+use super::refusal::{Absent, ends_everything, is_taken};
 use super::session::{Mark, Session};
 use futures_util::future::{join_all, try_join_all};
-use scry_wire::catalog::{Catalog, LeftOut};
-use std::collections::{HashMap, HashSet, VecDeque};
+use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, ObjectId};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +29,7 @@ use tokio_postgres::error::SqlState;
 /// Why creation stops.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// A selected table could not be made.
+    /// The place of a selected table is taken by something that is not the source's.
     #[error("could not create {object} on the shadow: {message} (SQLSTATE {sqlstate})")]
     Table {
         /// Kind and name.
@@ -73,33 +75,90 @@ fn shadow(action: &'static str) -> impl FnOnce(tokio_postgres::Error) -> SchemaE
 /// role of `client` may not create are created through `admin`, a superuser's connection to
 /// the same database, if they are on the platform's list. Steps already done by an earlier call with the same catalog
 /// are passed over; leftovers of another must be removed by [`drop_all`] first.
+///
+/// A selected table that cannot be made is [`Absent`]: what is made is what a document without
+/// it says.
 pub async fn create_pre_data(
     client: &Client,
     admin: Option<&Client>,
     catalog: &Catalog,
-) -> Result<Vec<LeftOut>, SchemaError> {
-    let plan = plan(catalog);
+) -> Result<PreData, SchemaError> {
     let session = Session::new(client).await.map_err(shadow("ask for privileges"))?;
     let admin = match admin {
         Some(admin) => Some(Session::new(admin).await.map_err(shadow("ask for privileges"))?),
         None => None,
     };
-    let done = ledger::open(&session).await.map_err(shadow("read the schema ledger"))?;
-    let mut runner = Runner { session: &session, admin: admin.as_ref(), left_out: plan.notes };
-    let open: Vec<&Step> = plan.pre_data.iter().filter(|step| !done.contains(&step.key())).collect();
-    let failed = runner.until_no_progress(open).await?;
-    for (step, error) in failed {
-        if step.need == Need::Success {
-            let LeftOut { object, reason, sqlstate } = refused(step, &error);
-            return Err(SchemaError::Table {
-                object,
-                message: reason,
-                sqlstate: sqlstate.unwrap_or_default(),
-            });
+    let mut runner = Runner { session: &session, admin: admin.as_ref(), left_out: Vec::new() };
+    let mut absent: BTreeMap<u32, Absent> = BTreeMap::new();
+    loop {
+        let catalog = without(catalog, &absent);
+        let plan = plan(&catalog);
+        let done = ledger::open(&session).await.map_err(shadow("read the schema ledger"))?;
+        let open: Vec<&Step> = plan.pre_data.iter().filter(|step| !done.contains(&step.key())).collect();
+        let failed = blameless(runner.until_no_progress(open).await?)?;
+        let found = find_absent(&catalog, &failed)?;
+        if found.is_empty() {
+            let mut left_out = plan.notes;
+            left_out.extend(runner.left_out);
+            left_out.extend(failed.iter().map(|(step, error)| refused(step, error)));
+            left_out.extend(absent.values().map(|table| LeftOut {
+                object: format!("table {}.{}", table.schema, table.name),
+                reason: table.reason.clone(),
+                sqlstate: None,
+            }));
+            return Ok(PreData { left_out, absent: absent.into_values().collect() });
         }
-        runner.left_out.push(refused(step, &error));
+        absent.extend(found.into_iter().map(|table| (table.relid, table)));
     }
-    Ok(runner.left_out)
+}
+
+/// What comes of making everything that rows need.
+#[derive(Debug, Default)]
+pub struct PreData {
+    /// What the shadow does not have, or has otherwise; also the tables of `absent`.
+    pub left_out: Vec<LeftOut>,
+    /// Selected tables that could not be made.
+    pub absent: Vec<Absent>,
+}
+
+fn without<'c>(catalog: &'c Catalog, absent: &BTreeMap<u32, Absent>) -> Cow<'c, Catalog> {
+    if absent.is_empty() {
+        return Cow::Borrowed(catalog);
+    }
+    Cow::Owned(catalog.without(&absent.keys().copied().collect()))
+}
+
+/// What failed for a reason that is no word about the statement ends everything.
+fn blameless<'p>(mut failed: Failed<'p>) -> Result<Failed<'p>, SchemaError> {
+    let ends = |(_, error): &(&Step, tokio_postgres::Error)| error.code().is_some_and(ends_everything);
+    match failed.iter().position(ends) {
+        Some(place) => Err(shadow("run a statement")(failed.swap_remove(place).1)),
+        None => Ok(failed),
+    }
+}
+
+/// Selected tables that could not be made. Of a tree only the top: those below it may have
+/// failed for its sake, and can stand alone.
+fn find_absent(catalog: &Catalog, failed: &Failed<'_>) -> Result<Vec<Absent>, SchemaError> {
+    let mut found = Vec::new();
+    let needed: HashSet<ObjectId> =
+        failed.iter().filter(|(step, _)| step.need == Need::Success).map(|(step, _)| step.object).collect();
+    for object in catalog.objects.iter().filter(|object| needed.contains(&object.id())) {
+        let Entry::Table(table) = &object.entry else { continue };
+        let above = |oid: u32| needed.contains(&ObjectId { class: Class::Relation, oid });
+        if table.parents.iter().any(|parent| above(parent.oid)) {
+            continue;
+        }
+        let ours = failed.iter().find(|(s, _)| s.object == object.id() && s.need == Need::Success);
+        let Some((step, error)) = ours else { continue };
+        let LeftOut { object: title, reason, sqlstate } = refused(step, error);
+        let sqlstate = sqlstate.unwrap_or_default();
+        if is_taken(&sqlstate) {
+            return Err(SchemaError::Table { object: title, message: reason, sqlstate });
+        }
+        found.extend(Absent::of(object, reason));
+    }
+    Ok(found)
 }
 
 /// Makes the rest, once the rows are there: `jobs` connections work side by side.
@@ -146,7 +205,7 @@ where
     let mut runner = Runner { session: first, admin: None, left_out };
     // In the order of stages, so that a key is there before the foreign key that needs it.
     let again = failed.iter().map(|(_, step)| *step).collect();
-    let failed = runner.until_no_progress(again).await?;
+    let failed = blameless(runner.until_no_progress(again).await?)?;
     runner.left_out.extend(failed.iter().map(|(step, error)| refused(step, error)));
     Ok(runner.left_out)
 }

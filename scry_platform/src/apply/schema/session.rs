@@ -94,6 +94,21 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Runs statements in one transaction, each alone. (Of iterators the compiler does not see
+    /// that they may move to another thread.)
+    pub(super) async fn run(&self, statements: Vec<String>) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute(&self.begin).await?;
+        for sql in &statements {
+            if let Err(error) = self.client.execute(sql.as_str(), &[]).await {
+                if !error.is_closed() {
+                    self.client.batch_execute("ROLLBACK").await?;
+                }
+                return Err(error);
+            }
+        }
+        self.client.batch_execute("COMMIT").await
+    }
+
     /// Asks a question whose answer is one boolean; NULL is no.
     pub(super) async fn asks(&self, sql: &str) -> Result<bool, tokio_postgres::Error> {
         self.client.batch_execute(&self.begin).await?;

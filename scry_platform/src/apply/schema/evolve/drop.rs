@@ -5,7 +5,6 @@
 //! good guess; whoever runs it tries again what others stood in the way of.
 
 use super::changes::Changes;
-use super::names::table_oid;
 use crate::apply::schema::plan::{Need, Step, rank};
 use crate::apply::schema::quote::{ident, qualified};
 use crate::apply::schema::render::comment::target;
@@ -100,7 +99,7 @@ fn goes_with_its_table(changes: &Changes<'_>, object: &Object) -> bool {
         Entry::Constraint(e) if e.contype == "f" => false,
         // A partition's copy of a trigger goes with its parent's; see [`copies`].
         Entry::Trigger(e) if e.parent_oid != 0 => true,
-        entry => table_oid(entry).is_some_and(|oid| changes.drops_relation(oid)),
+        entry => entry.table_oid().is_some_and(|oid| changes.drops_relation(oid)),
     }
 }
 

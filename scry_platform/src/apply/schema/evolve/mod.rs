@@ -15,10 +15,12 @@
 //!
 //! Invariants: rows stay where they are through renames and moves; nothing is dropped with
 //! CASCADE; what was changed is read back from the shadow and compared; what can't be made is
-//! left out by name, but a selected table that can't follow ends the transaction.
+//! left out by name. A selected table that can't follow is named as [`Absent`]; where the
+//! shadow's owner stands in the way (see `refusal`) it ends the transaction.
 //!
 //! What it does not do: copy rows of tables on hold, and know what a rewrite did to them.
 
+mod ahead;
 mod changes;
 mod drop;
 mod missing;
@@ -36,6 +38,8 @@ mod work;
 
 use super::plan::{Lookup, Need, Plan, Step, plan};
 use super::quote::{ident, qualified};
+use super::refusal::{Absent, is_beyond};
+use super::session::Session;
 use crate::{Error, Result};
 use changes::Changes;
 use run::{Refused, Runner};
@@ -43,8 +47,9 @@ use scry_wire::catalog::{
     Catalog, Class, Column, Constraint, Entry, LeftOut, Object, ObjectId, SETTINGS, Table,
 };
 use settle::Context;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tokio_postgres::Client;
+use work::Made;
 
 /// A change of the schema.
 pub struct SchemaChange<'a> {
@@ -56,6 +61,9 @@ pub struct SchemaChange<'a> {
     pub hold: &'a [u32],
     /// What is to be looked at though it has not changed.
     pub again: &'a [ObjectId],
+    /// A table whose rows stand in the way of its change is absent too; else all waits for
+    /// whoever mends them.
+    pub rows_too: bool,
 }
 
 /// What came of it.
@@ -67,17 +75,19 @@ pub struct Outcome {
     pub looked_at: BTreeSet<String>,
     /// Steps that made something, for the ledger.
     pub made: Vec<Step>,
+    /// Selected tables that could not be made or changed so; they are in `left_out` too.
+    pub absent: Vec<Absent>,
 }
 
 impl SchemaChange<'_> {
     /// Whether a superuser's connection may be of use.
     #[must_use]
-    pub fn touches_extensions(&self) -> bool {
-        let extensions = |catalog: &Catalog| -> BTreeSet<String> {
-            let found = catalog.objects.iter().filter(|o| matches!(o.entry, Entry::Extension(_)));
+    pub fn needs_superuser(&self) -> bool {
+        let privileged = |catalog: &Catalog| -> BTreeSet<String> {
+            let found = catalog.objects.iter().filter(|object| is_privileged(&object.entry));
             found.map(|object| format!("{:?}", object.entry)).collect()
         };
-        extensions(self.old) != extensions(self.new)
+        privileged(self.old) != privileged(self.new)
     }
 
     /// Changes the shadow, in the transaction that is open on `client`.
@@ -87,10 +97,43 @@ impl SchemaChange<'_> {
     /// rolled back.
     pub async fn apply(&self, client: &Client, admin: Option<&Client>) -> Result<Outcome> {
         enter(client).await?;
-        let outcome = Evolution::new(self, client, admin).run().await?;
+        let admin = match admin {
+            Some(admin) => Some(Session::new(admin).await.map_err(Error::sql("ask for privileges"))?),
+            None => None,
+        };
+        let outcome = Evolution::new(self, client, admin, current_role(client).await?).run().await?;
         client.batch_execute(LEAVE).await.map_err(Error::sql("go back to the settings of apply"))?;
         Ok(outcome)
     }
+}
+
+/// Kinds whose making may take a superuser.
+fn is_privileged(entry: &Entry) -> bool {
+    match entry {
+        Entry::Function(function) => function.native.is_some(),
+        Entry::Policy(policy) => !policy.roles.is_empty(),
+        Entry::Table(table) => !table.roles.is_empty(),
+        Entry::Extension(_)
+        | Entry::Aggregate(_)
+        | Entry::BaseType(_)
+        | Entry::Cast(_)
+        | Entry::OperatorFamily(_)
+        | Entry::OperatorClass(_)
+        | Entry::AccessMethod(_)
+        | Entry::Language(_)
+        | Entry::Transform(_)
+        | Entry::EventTrigger(_)
+        | Entry::ForeignDataWrapper(_)
+        | Entry::Server(_)
+        | Entry::TextSearchParser(_)
+        | Entry::TextSearchTemplate(_) => true,
+        _ => false,
+    }
+}
+
+async fn current_role(client: &Client) -> Result<String> {
+    let row = client.query_one("SELECT CURRENT_USER::text", &[]).await;
+    row.map(|row| row.get(0)).map_err(Error::sql("ask for the role"))
 }
 
 async fn enter(client: &Client) -> Result<()> {
@@ -109,16 +152,24 @@ struct Evolution<'a> {
     client: &'a Client,
     runner: Runner<'a>,
     emptied: HashSet<u32>,
+    /// Tables that could not follow so far.
+    absent: BTreeMap<u32, Absent>,
 }
 
 impl<'a> Evolution<'a> {
-    fn new(change: &'a SchemaChange<'a>, client: &'a Client, admin: Option<&'a Client>) -> Self {
+    fn new(
+        change: &'a SchemaChange<'a>,
+        client: &'a Client,
+        admin: Option<Session<'a>>,
+        role: String,
+    ) -> Self {
         Evolution {
             change,
             changes: Changes::new(change.old, change.new),
             client,
-            runner: Runner { client, admin, left_out: Vec::new(), done: Vec::new() },
+            runner: Runner { client, admin, role, left_out: Vec::new(), done: Vec::new() },
             emptied: change.hold.iter().copied().collect(),
+            absent: BTreeMap::new(),
         }
     }
 
@@ -129,6 +180,10 @@ impl<'a> Evolution<'a> {
         }
         let waiting = self.drop_and_rename().await?;
         let plan = plan(self.change.new);
+        if let Some(admin) = &self.runner.admin {
+            let notes = ahead::extensions(admin, &self.runner.role, &self.changes, &plan).await?;
+            self.runner.left_out.extend(notes);
+        }
         let refused = self.settle(&plan).await?;
         self.finish(refused, waiting, &plan).await
     }
@@ -155,7 +210,7 @@ impl<'a> Evolution<'a> {
                 // A foreign key refers to it.
                 let sure = Step::new(object, "empty", vec![sure]).need(Need::Success);
                 let refused = self.runner.rounds(vec![sure]).await?;
-                stop_for_tables(&refused)?;
+                self.judge(&refused)?;
             }
         }
         Ok(())
@@ -164,7 +219,7 @@ impl<'a> Evolution<'a> {
     /// Returns what is to be dropped once nothing needs it any more.
     async fn drop_and_rename(&mut self) -> Result<Vec<Object>> {
         let detached = self.runner.rounds(drop::detaches(&self.changes)).await?;
-        stop_for_tables(&detached)?;
+        self.judge(&detached)?;
         let keeps_public = !self.change.new.whole_database;
         let drops = drop::drops(&self.changes).into_iter();
         let drops = drops.filter(|step| !(keeps_public && step.describe == "schema public"));
@@ -194,7 +249,7 @@ impl<'a> Evolution<'a> {
             refused.extend(self.runner.rounds(vec![step]).await?);
         }
         refused.extend(self.runner.rounds(columns).await?);
-        stop_for_tables(&refused)?;
+        self.judge(&refused)?;
         Ok(waiting)
     }
 
@@ -217,7 +272,7 @@ impl<'a> Evolution<'a> {
             let new = below.map(|(oid, _)| ObjectId { class: Class::Relation, oid });
             level = tables(&new.filter(|id| interest.insert(*id)).collect());
         }
-        let mut made: HashSet<String> = HashSet::new();
+        let mut made = Made::default();
         let mut last: Vec<Refused> = Vec::new();
         for number in 0..PASSES_MAX {
             let wanted: Vec<&Object> =
@@ -233,12 +288,13 @@ impl<'a> Evolution<'a> {
                 return Ok(Vec::new());
             }
             interest.extend(&pass.dropped);
+            made.forget(&pass.dropped);
             let before = self.runner.done.len();
             let mut refused = self.runner.rounds(pass.drops).await?;
             refused.extend(self.runner.rounds(pass.steps).await?);
             let not_valid: Vec<Step> = refused.iter().filter_map(|r| not_valid(&lookup, r)).collect();
             refused.extend(self.runner.rounds(not_valid).await?);
-            made.extend(self.runner.done.iter().skip(before).map(Step::key));
+            made.extend(self.runner.done.iter().skip(before));
             last = refused;
             if self.runner.done.len() == before {
                 break;
@@ -318,16 +374,13 @@ impl<'a> Evolution<'a> {
     }
 
     async fn finish(mut self, refused: Vec<Refused>, waiting: Vec<Object>, plan: &Plan) -> Result<Outcome> {
-        stop_for_tables(&refused)?;
-        self.runner.left_out.extend(refused.into_iter().map(left_out));
+        self.judge(&refused)?;
+        self.leave_out(refused, "");
         let mut late = drop::copies(&self.changes, self.change.new);
         late.extend(waiting.iter().filter_map(|object| drop::drop_step(object, "drop")));
         let refused = self.runner.rounds(late).await?;
-        stop_for_tables(&refused)?;
-        for kept in refused {
-            let object = format!("{} (dropped on the source)", kept.step.describe);
-            self.runner.left_out.push(LeftOut { object, ..left_out(kept) });
-        }
+        self.judge(&refused)?;
+        self.leave_out(refused, " (dropped on the source)");
         let new =
             self.changes.created.iter().copied().chain(self.changes.changed.iter().map(|(_, new)| *new));
         let touched: HashSet<ObjectId> = new.clone().map(|object| object.id()).collect();
@@ -337,9 +390,65 @@ impl<'a> Evolution<'a> {
         let looked_at: BTreeSet<String> = new.chain(old).chain(again).map(Object::describe).collect();
         let noted = plan.notes.iter().filter(|note| looked_at.contains(&note.object)).cloned();
         self.runner.left_out.extend(noted);
+        let lacks = |id: ObjectId| id.class == Class::Relation && self.absent.contains_key(&id.oid);
         let steps = plan.pre_data.iter().chain(plan.post_data.iter().flat_map(|stage| &stage.steps));
-        let made = steps.filter(|step| touched.contains(&step.object)).cloned().collect();
-        Ok(Outcome { left_out: self.runner.left_out, looked_at, made })
+        let made = steps.filter(|step| touched.contains(&step.object) && !lacks(step.object)).cloned();
+        Ok(Outcome {
+            made: made.collect(),
+            left_out: self.runner.left_out,
+            looked_at,
+            absent: self.absent.into_values().collect(),
+        })
+    }
+
+    /// Names what was refused, but for parts of tables that are named themselves.
+    fn leave_out(&mut self, refused: Vec<Refused>, remark: &str) {
+        let parts: HashSet<ObjectId> = self
+            .change
+            .new
+            .objects
+            .iter()
+            .filter(|object| object.entry.table_oid().is_some_and(|oid| self.absent.contains_key(&oid)))
+            .map(Object::id)
+            .collect();
+        let is_told = |id: ObjectId| {
+            parts.contains(&id) || id.class == Class::Relation && self.absent.contains_key(&id.oid)
+        };
+        let others = refused.into_iter().filter(|refused| !is_told(refused.step.object));
+        self.runner.left_out.extend(others.map(|refused| LeftOut {
+            object: format!("{}{remark}", refused.step.title()),
+            ..left_out(refused)
+        }));
+        if remark.is_empty() {
+            self.runner.left_out.extend(self.absent.values().map(|table| LeftOut {
+                object: format!("table {}.{}", table.schema, table.name),
+                reason: table.reason.clone(),
+                sqlstate: None,
+            }));
+        }
+    }
+
+    /// What a refusal is for the tables: those that the shadow cannot have so are absent from
+    /// here on; one that its owner can help ends everything, with its cause and what to do.
+    fn judge(&mut self, refused: &[Refused]) -> Result<()> {
+        let gone = |r: &Refused| {
+            matches!(r.step.part, "drop" | "drop column" | "detach" | "empty") && is_absent(&r.code)
+        };
+        for refused in refused.iter().filter(|r| r.step.need == Need::Success && !gone(r)) {
+            let Refused { step, message, code, detail } = refused;
+            let table = self.change.new.objects.iter().find(|object| object.id() == step.object);
+            let reason =
+                if step.part == "create" { message.clone() } else { format!("{}: {message}", step.part) };
+            let table = table.and_then(|object| Absent::of(object, reason));
+            match table.filter(|_| is_beyond(step.part, code, detail, self.change.rows_too)) {
+                Some(table) => {
+                    self.absent.entry(table.relid).or_insert(table);
+                }
+                None if self.absent.contains_key(&step.object.oid) => {}
+                None => return Err(stopped_by(refused)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -420,12 +529,8 @@ fn left_out(refused: Refused) -> LeftOut {
     LeftOut { object: refused.step.title(), reason: refused.message, sqlstate }
 }
 
-/// Of a table that rows need, a refusal ends everything: with its cause and what to do.
-fn stop_for_tables(refused: &[Refused]) -> Result<()> {
-    let absent = |r: &Refused| matches!(r.step.part, "drop" | "drop column" | "detach") && is_absent(&r.code);
-    let Some(refused) = refused.iter().find(|r| r.step.need == Need::Success && !absent(r)) else {
-        return Ok(());
-    };
+/// A refusal that ends everything: with its cause and what to do.
+fn stopped_by(refused: &Refused) -> Error {
     let Refused { step, message, code, detail } = refused;
     let hint = match code.as_str() {
         "2BP01" | "0A000" if !detail.is_empty() => format!(
@@ -442,14 +547,14 @@ fn stop_for_tables(refused: &[Refused]) -> Result<()> {
         }
         _ => "Put the table on the shadow back as it was on the source, or start the job anew.".to_owned(),
     };
-    Err(Error::Shadow {
+    Error::Shadow {
         message: format!(
             "could not follow a change of {} on the shadow ({}): {message} (SQLSTATE {code})",
             step.describe, step.part
         ),
         hint,
         retry: true,
-    })
+    }
 }
 
 /// Settings for the rest of the transaction: those of creation (see `session`), and plans made

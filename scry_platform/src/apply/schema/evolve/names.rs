@@ -105,20 +105,6 @@ pub(super) fn space(entry: &Entry) -> Option<Space> {
     })
 }
 
-/// The table that a constraint, trigger, index... hangs on.
-pub(super) fn table_oid(entry: &Entry) -> Option<u32> {
-    match entry {
-        Entry::Constraint(e) => Some(e.table_oid),
-        Entry::Index(e) => Some(e.table_oid),
-        Entry::Statistics(e) => Some(e.table_oid),
-        Entry::Rule(e) => Some(e.table_oid),
-        Entry::Trigger(e) => Some(e.table_oid),
-        Entry::Policy(e) => Some(e.table_oid),
-        Entry::Sequence(e) => e.owner.as_ref().map(|owner| owner.table_oid),
-        _ => None,
-    }
-}
-
 /// The object at another place, for statements about it there.
 pub(super) fn at(object: &Object, to: Place<'_>) -> Object {
     let mut moved = object.clone();

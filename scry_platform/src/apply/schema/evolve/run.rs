@@ -10,8 +10,12 @@
 //! a definition is sent, and each is one statement of the extended protocol: none can end the
 //! transaction that holds the rows and the position.
 
+use super::ahead::PATIENCE;
 use crate::apply::schema::extensions;
-use crate::apply::schema::plan::{ExtensionNeed, Need, Step};
+use crate::apply::schema::plan::{ExtensionNeed, Need, Privileged, Step};
+use crate::apply::schema::quote::ident;
+use crate::apply::schema::refusal::ends_everything;
+use crate::apply::schema::session::Session;
 use crate::{Error, Result};
 use scry_wire::catalog::LeftOut;
 use tokio_postgres::Client;
@@ -29,8 +33,10 @@ pub(super) struct Refused {
 /// Runs steps in one transaction.
 pub(super) struct Runner<'a> {
     pub client: &'a Client,
-    /// A superuser's connection, for extensions on the platform's list.
-    pub admin: Option<&'a Client>,
+    /// A superuser's connection, for extensions on the platform's list and what does no harm.
+    pub admin: Option<Session<'a>>,
+    /// The role of `client`.
+    pub role: String,
     pub left_out: Vec<LeftOut>,
     /// Steps that were run.
     pub done: Vec<Step>,
@@ -106,13 +112,51 @@ impl Runner<'_> {
     }
 
     async fn statements(&mut self, step: &Step) -> std::result::Result<(), tokio_postgres::Error> {
-        if let Need::Extension(extension) = &step.need {
-            return self.extension(step, extension).await;
+        match &step.need {
+            Need::Extension(extension) => self.extension(step, extension).await,
+            Need::Superuser(privileged) => match self.superuser(step, privileged).await {
+                Err(error) if privileged.optional && error.as_db_error().is_some() => Ok(()),
+                other => other,
+            },
+            _ => self.own(step).await,
         }
+    }
+
+    async fn own(&self, step: &Step) -> std::result::Result<(), tokio_postgres::Error> {
         for sql in step.sql.iter().chain(&step.values) {
             self.client.execute(sql.as_str(), &[]).await?;
         }
         Ok(())
+    }
+
+    /// By the role itself if it may, else by the superuser if that does no harm: in a transaction
+    /// of its own, which sees nothing of this one and stays if this one does not.
+    async fn superuser(
+        &self,
+        step: &Step,
+        privileged: &Privileged,
+    ) -> std::result::Result<(), tokio_postgres::Error> {
+        let Some(admin) = &self.admin else { return self.own(step).await };
+        if !privileged.first {
+            match self.own(step).await {
+                Err(error) if error.as_db_error().is_some() => {
+                    self.client.batch_execute("ROLLBACK TO SAVEPOINT scry_step").await?;
+                    let harmless = match &privileged.guard {
+                        Some(guard) => admin.asks(guard).await?,
+                        None => true,
+                    };
+                    if !harmless {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
+        let owner = privileged.owner.as_ref().map(|alter| format!("{alter} OWNER TO {}", ident(&self.role)));
+        let statements = if privileged.instead.is_empty() { &step.sql } else { &privileged.instead };
+        let mut list = vec![PATIENCE.to_owned()];
+        list.extend(statements.iter().chain(&owner).cloned());
+        admin.run(list).await
     }
 
     async fn extension(
@@ -150,16 +194,13 @@ impl Runner<'_> {
     /// does is a transaction of its own, and stays if this one does not.
     async fn privileged(&self, sql: &str, name: &str) -> std::result::Result<(), tokio_postgres::Error> {
         let own = self.client.execute(sql, &[]).await.map(drop);
-        match (own, self.admin) {
+        match (own, &self.admin) {
             (Err(error), Some(admin))
                 if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
                     && extensions::superuser_may_create(name) =>
             {
                 self.client.batch_execute("ROLLBACK TO SAVEPOINT scry_step").await?;
-                // Never wait for a lock that this very transaction holds.
-                let settings = "SET search_path = ''; SET lock_timeout = '2s'";
-                admin.batch_execute(settings).await?;
-                admin.execute(sql, &[]).await.map(drop)
+                admin.run(vec![PATIENCE.to_owned(), sql.to_owned()]).await
             }
             (own, _) => own,
         }
@@ -180,13 +221,6 @@ fn message(step: &Step, db: &tokio_postgres::error::DbError) -> String {
         text.push_str("; it is not among those that the platform creates: create it on the shadow by hand");
     }
     text
-}
-
-/// Errors that say nothing about the statement: it may well work at another time.
-fn ends_everything(code: &SqlState) -> bool {
-    let class = code.code().get(..2).unwrap_or_default();
-    matches!(class, "08" | "25" | "40" | "53" | "57" | "58" | "F0" | "XX")
-        || *code == SqlState::LOCK_NOT_AVAILABLE
 }
 
 /// Every statement about a schema begins with one of these; none of them ends a transaction.

@@ -142,7 +142,7 @@ fn extension(want: &Object, a: &Extension, b: &Extension) -> Settle {
     // The role may own the extension, but not what its script has made.
     let step = |part, sql| {
         let (name, version) = (b.name.clone(), b.version.clone());
-        let need = ExtensionNeed { name, any_version: String::new(), version, comment: None };
+        let need = ExtensionNeed { name, any_version: String::new(), version, schema: None, comment: None };
         Step::new(want, part, vec![sql]).need(Need::Extension(need))
     };
     if a.schema != b.schema {

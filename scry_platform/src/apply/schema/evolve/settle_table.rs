@@ -289,13 +289,12 @@ impl Altered<'_> {
             .filter(|p| !is_parent(p))
             .map(|p| qualified(&p.schema, &p.name))
             .collect();
-        let need = if self.want.selected { Need::Success } else { Need::Nothing };
         for parent in new {
             let sql = match &self.table.partition_bound {
                 Some(bound) => format!("ALTER TABLE ONLY {parent} ATTACH PARTITION {} {bound}", self.name),
                 None => format!("ALTER TABLE {} INHERIT {parent}", self.name),
             };
-            self.settle.attach.push(Step::new(self.want, "attach", vec![sql]).need(need.clone()));
+            self.settle.attach.push(Step::new(self.want, "attach", vec![sql]));
         }
     }
 }

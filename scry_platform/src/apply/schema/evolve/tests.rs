@@ -74,7 +74,7 @@ fn pass(have: &Catalog, new: &Catalog, emptied: &[u32]) -> Vec<String> {
     let context = Context { lookup: &lookup, bypasses_row_security: true, emptied: &emptied };
     let interest: HashSet<ObjectId> = new.objects.iter().map(Object::id).collect();
     let there: HashMap<String, Object> = have.objects.iter().map(|o| (o.describe(), o.clone())).collect();
-    let work = work::work(&context, new, &plan(new), &interest, &there, &HashSet::new());
+    let work = work::work(&context, new, &plan(new), &interest, &there, &work::Made::default());
     sql(&work.drops).into_iter().chain(sql(&work.steps)).map(str::to_owned).collect()
 }
 

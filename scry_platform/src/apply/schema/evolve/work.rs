@@ -29,15 +29,49 @@ pub(super) struct Work {
     pub stuck: Vec<(ObjectId, String)>,
 }
 
+/// What earlier passes have done.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Keys of the steps, by their objects.
+    steps: HashMap<ObjectId, HashSet<String>>,
+    /// Objects that were made.
+    created: HashSet<ObjectId>,
+}
+
+impl Made {
+    /// These have been run.
+    pub(super) fn extend<'s>(&mut self, steps: impl IntoIterator<Item = &'s Step>) {
+        for step in steps {
+            self.steps.entry(step.object).or_default().insert(step.key());
+            if step.part == "create" {
+                self.created.insert(step.object);
+            }
+        }
+    }
+
+    /// These are dropped, to be made again.
+    pub(super) fn forget(&mut self, dropped: &HashSet<ObjectId>) {
+        for id in dropped {
+            self.steps.remove(id);
+            self.created.remove(id);
+        }
+    }
+
+    fn has(&self, step: &Step) -> bool {
+        self.steps.get(&step.object).is_some_and(|keys| keys.contains(&step.key()))
+    }
+}
+
 /// Plans a pass over the objects of `interest`; `have` is what the shadow says of them, `made`
-/// are the keys of steps that created something in an earlier pass.
+/// what earlier passes have done. What they have made is not made again: where the shadow writes
+/// its definition otherwise than the source, it always will.
 pub(super) fn work(
     context: &Context<'_>,
     new: &Catalog,
     plan: &Plan,
     interest: &HashSet<ObjectId>,
     have: &HashMap<String, Object>,
-    made: &HashSet<String>,
+    made: &Made,
 ) -> Work {
     let mut work = Work::default();
     let mut create: HashSet<ObjectId> = HashSet::new();
@@ -49,7 +83,9 @@ pub(super) fn work(
             }
             Some(have) => {
                 let found = settle(context, have, want);
-                if found.again {
+                if found.again && made.created.contains(&want.id()) {
+                    continue;
+                } else if found.again {
                     again(new, want, have, &mut work);
                 } else {
                     settled.insert(want.id(), found);
@@ -111,11 +147,17 @@ struct Sorted<'a> {
     plan: &'a Plan,
     create: &'a HashSet<ObjectId>,
     settled: HashMap<ObjectId, Settle>,
-    made: &'a HashSet<String>,
+    made: &'a Made,
 }
 
 impl Sorted<'_> {
     fn collect(mut self, new: &Catalog) -> Vec<Step> {
+        for settle in self.settled.values_mut() {
+            // Run already, and it comes to the same.
+            for list in [&mut settle.own, &mut settle.attach, &mut settle.late] {
+                list.retain(|step| !self.made.has(step));
+            }
+        }
         let mut steps = Vec::new();
         let mut attach = Vec::new();
         let plan = self.plan;
@@ -164,7 +206,7 @@ impl Sorted<'_> {
     }
 
     fn wanted(&self, step: &Step) -> Option<Step> {
-        (!self.made.contains(&step.key())).then(|| step.clone())
+        (!self.made.has(step)).then(|| step.clone())
     }
 
     /// The checks that a partition must have before it is one: its parent's.

@@ -181,9 +181,9 @@ pub(super) fn policy(object: &Object, policy: &Policy, out: &mut Rendered) {
     out.nodes.extend(policy.roles.iter().map(|role| self::role(object, role)));
 }
 
-/// A role that a policy names, if the shadow does not have it: nobody can log in as it, and it may do
+/// A role that a policy or a value names, if the shadow does not have it: nobody can log in as it, and it may do
 /// nothing. Roles are the cluster's: it stays when the shadow goes.
-fn role(object: &Object, role: &str) -> Node {
+pub(super) fn role(object: &Object, role: &str) -> Node {
     let guard = format!(
         "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r \
          WHERE r.rolname OPERATOR(pg_catalog.=) {}::pg_catalog.name)",

@@ -111,6 +111,7 @@ fn extension(lookup: &Lookup<'_>, object: &Object, extension: &Extension) -> Nod
             name: extension.name.clone(),
             any_version: create,
             version: extension.version.clone(),
+            schema: lookup.has_schema(&extension.schema).then(|| extension.schema.clone()),
             comment,
         }));
     main_node(object, step)

@@ -50,6 +50,7 @@ fn shape<'a>(
         parents,
     };
     shape.create(out);
+    out.nodes.extend(table.roles.iter().map(|role| super::attached::role(object, role)));
     shape.attach(out);
     shape.settings(out);
 }
@@ -256,8 +257,7 @@ impl Shape<'_> {
         };
         let parent_name = qualified(&parent.schema, &parent.name);
         let sql = format!("ALTER TABLE ONLY {parent_name} ATTACH PARTITION {} {bound}", self.name);
-        let need = if self.object.selected { Need::Success } else { Need::Nothing };
-        let step = Step::new(self.object, "attach", vec![sql]).need(need);
+        let step = Step::new(self.object, "attach", vec![sql]);
         let depends_on = vec![self.object.id(), ObjectId { class: Class::Relation, oid: parent.oid }];
         out.nodes.push(part_node(depends_on, 9, step));
     }
@@ -266,11 +266,10 @@ impl Shape<'_> {
         let inherit = |(parent, _): &(&Parent, &Table)| {
             format!("ALTER TABLE ONLY {} INHERIT {}", self.name, qualified(&parent.schema, &parent.name))
         };
-        let need = if self.object.selected { Need::Success } else { Need::Nothing };
         let sql = self.parents.iter().map(inherit).collect();
         let mut depends_on = vec![self.object.id()];
         depends_on.extend(self.parents.iter().map(|(p, _)| ObjectId { class: Class::Relation, oid: p.oid }));
-        out.nodes.push(part_node(depends_on, 9, Step::new(self.object, "inherit", sql).need(need)));
+        out.nodes.push(part_node(depends_on, 9, Step::new(self.object, "inherit", sql)));
     }
 
     fn settings(&self, out: &mut Rendered) {
