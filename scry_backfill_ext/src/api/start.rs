@@ -201,8 +201,11 @@ fn tell(selection: &Selection) -> Result<(), Refusal> {
         if count == 1 { refusal.notice() } else { refusal.detail(list.join("\n")).notice() }
     }
     if !selection.inserts_only.is_empty() {
-        Refusal::invalid(format!("only inserts are followed in {}", selection.inserts_only.join(", ")))
-            .notice();
+        const SHOWN: usize = 20;
+        let shown = selection.inserts_only.get(..SHOWN).unwrap_or(&selection.inserts_only);
+        let more = selection.inserts_only.len().saturating_sub(shown.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Refusal::invalid(format!("only inserts are followed in {}{more}", shown.join(", "))).notice();
     }
     if !selection.whole_database {
         for (key, from, to) in foreign_keys_left_out(selection)? {

@@ -17,11 +17,12 @@ use std::collections::BTreeSet;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::{server, subtransaction};
+use super::{server, snapshot, subtransaction};
 
 /// Runs `work`, which reads catalogs only. Inside a callback of the decoder.
 /// `None` when somebody holds a lock that the reading needs: try again later.
 pub fn read<R>(work: impl FnOnce() -> R) -> Option<R> {
+    snapshot::forget_caches_of_now();
     let reading = || {
         server::set_local(c"lock_timeout", LOCK_TIMEOUT);
         // SAFETY: a callback of the reorder buffer runs in a transaction with the historic

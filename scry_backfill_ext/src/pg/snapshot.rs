@@ -1,5 +1,6 @@
 //! Transactions of the workers, and the snapshots they read under.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
@@ -12,11 +13,29 @@ use pgrx::pg_sys;
 /// commit. So for the time of the transaction it counts as any other process.
 pub fn transaction<R>(work: impl FnOnce() -> R) -> R {
     let decodes = set_decodes(false);
+    if decodes {
+        CACHES_OF_NOW.set(true);
+    }
     begin();
     let result = work();
     commit();
     set_decodes(decodes);
     result
+}
+
+thread_local! {
+    /// The catalog caches of this process, which decodes, may hold what the catalogs say now.
+    static CACHES_OF_NOW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Empties the catalog caches if a transaction of this process has filled them since: what is
+/// read next is of another time (as `pg_logical_slot_get_changes_guts`, logicalfuncs.c).
+pub fn forget_caches_of_now() {
+    if CACHES_OF_NOW.replace(false) {
+        // SAFETY: inside a transaction or a callback of the decoder, whose open relations the
+        // server builds anew in their places.
+        unsafe { pg_sys::InvalidateSystemCaches() };
+    }
 }
 
 /// Whether the server takes this process for one that decodes; sets it anew.

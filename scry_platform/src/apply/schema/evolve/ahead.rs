@@ -9,6 +9,9 @@
 //! not see what the open transaction has made: so none of them is made in there. What was
 //! made stays if the open transaction is rolled back, and is found there the next time.
 //!
+//! A schema that is new goes ahead with the extension in it; one that gets its name by being
+//! renamed does not, nor does the extension.
+//!
 //! What it does not do: name what could not be made. It is tried once more where it belongs.
 
 use super::changes::Changes;
@@ -34,6 +37,14 @@ pub(super) async fn extensions(
         .filter(|object| matches!(object.entry, Entry::Extension(_)))
         .map(|object| object.id())
         .collect();
+    let schemas: HashSet<&str> = changes
+        .created
+        .iter()
+        .filter_map(|object| match &object.entry {
+            Entry::Schema(schema) => Some(schema.name.as_str()),
+            _ => None,
+        })
+        .collect();
     let steps = plan.pre_data.iter().filter(|step| new.contains(&step.object));
     let mut open: Vec<(&Step, &ExtensionNeed)> = steps
         .filter_map(|step| match &step.need {
@@ -46,7 +57,8 @@ pub(super) async fn extensions(
         let tried = open.len();
         let mut refused = Vec::new();
         for (step, extension) in open {
-            match one(admin, role, step, extension, &mut notes).await {
+            let schema = extension.schema.as_deref().filter(|schema| schemas.contains(schema));
+            match one(admin, role, step, (extension, schema), &mut notes).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_none() => {
                     return Err(Error::sql("create an extension")(error));
@@ -65,10 +77,10 @@ async fn one(
     admin: &Session<'_>,
     role: &str,
     step: &Step,
-    extension: &ExtensionNeed,
+    (extension, schema): (&ExtensionNeed, Option<&str>),
     notes: &mut Vec<LeftOut>,
 ) -> std::result::Result<(), tokio_postgres::Error> {
-    if let Some(schema) = &extension.schema {
+    if let Some(schema) = schema {
         let schema = format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema));
         as_role(admin, role, &[&schema]).await?;
     }

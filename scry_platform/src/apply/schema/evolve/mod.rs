@@ -178,12 +178,12 @@ impl<'a> Evolution<'a> {
         if self.changes.is_empty() && self.change.again.is_empty() {
             return Ok(Outcome::default());
         }
-        let waiting = self.drop_and_rename().await?;
         let plan = plan(self.change.new);
         if let Some(admin) = &self.runner.admin {
             let notes = ahead::extensions(admin, &self.runner.role, &self.changes, &plan).await?;
             self.runner.left_out.extend(notes);
         }
+        let waiting = self.drop_and_rename(&plan).await?;
         let refused = self.settle(&plan).await?;
         self.finish(refused, waiting, &plan).await
     }
@@ -217,7 +217,7 @@ impl<'a> Evolution<'a> {
     }
 
     /// Returns what is to be dropped once nothing needs it any more.
-    async fn drop_and_rename(&mut self) -> Result<Vec<Object>> {
+    async fn drop_and_rename(&mut self, plan: &Plan) -> Result<Vec<Object>> {
         let detached = self.runner.rounds(drop::detaches(&self.changes)).await?;
         self.judge(&detached)?;
         let keeps_public = !self.change.new.whole_database;
@@ -239,10 +239,9 @@ impl<'a> Evolution<'a> {
         });
         let schemas: HashSet<ObjectId> = schemas.collect();
         if !schemas.is_empty() {
-            let plan = plan(self.change.new);
-            let steps = plan.pre_data.into_iter().filter(|step| schemas.contains(&step.object));
+            let steps = plan.pre_data.iter().filter(|step| schemas.contains(&step.object));
             // One that is there already is found there.
-            self.runner.rounds(steps.collect()).await?;
+            self.runner.rounds(steps.cloned().collect()).await?;
         }
         // In the order given: a temporary name first.
         for step in renames.objects {
