@@ -199,15 +199,17 @@ async fn may_go_on(session: &Session, error: &Error) -> Result<bool> {
 
 /// Reads to the chunk's end.
 async fn skip(reader: &mut FrameReader, left: Left) -> Result<()> {
-    while left == Left::Rows {
+    if left != Left::Rows {
+        return Ok(());
+    }
+    loop {
         let frame = reader.expect().await?;
         match frame.tag() {
             Tag::Rows => {}
-            Tag::ChunkEnd => break,
+            Tag::ChunkEnd => return Ok(()),
             _ => return Err(unexpected(&frame, "rows or chunk end")),
         }
     }
-    Ok(())
 }
 
 /// The shadow refuses rows of the chunk: it counts as loaded, with none, and its table as
