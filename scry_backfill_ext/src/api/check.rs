@@ -192,7 +192,14 @@ fn privileged_code(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
 fn catalog_left_out(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), Refusal> {
     let tables: Vec<u32> = selection.tables.iter().map(|table| table.oid).collect();
     let list = catalog::left_out(&tables, selection.whole_database)?;
-    let others = list.into_iter().filter(|(object, _)| !object.ends_with(" large objects"));
+    // Large objects and foreign keys to tables outside are told by themselves.
+    let is_told = |object: &str, reason: &str| {
+        object.ends_with(" large objects")
+            || !selection.whole_database
+                && object.starts_with("constraint ")
+                && reason.starts_with("it refers to ")
+    };
+    let others = list.into_iter().filter(|(object, reason)| !is_told(object, reason));
     for (object, reason) in others.take(LEFT_OUT_SHOWN) {
         findings.push(Finding::new("warning", &object, format!("left out: {reason}"), ""));
     }
