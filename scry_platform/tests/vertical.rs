@@ -94,10 +94,7 @@ async fn goes_on_after_every_kind_of_end() {
     let mut stream = platform.peer(Role::Stream).await;
     assert_eq!(stream.welcome().await.applied_lsn, Lsn(210));
     // The shadow's server is killed: told, restarted, gone on.
-    std::process::Command::new("kill")
-        .args(["-9", &platform.postmaster().unwrap().to_string()])
-        .status()
-        .unwrap();
+    kill_server(platform.postmaster().unwrap()).await;
     stream.send_batch(&history(30)).await;
     let refuse = stream.refused().await;
     assert!(refuse.retry, "{refuse:?}");
@@ -114,6 +111,25 @@ async fn goes_on_after_every_kind_of_end() {
         position = Lsn(310);
     }
     assert_eq!(ids(&platform).await, 30);
+}
+
+/// Kills a server, and waits for its backends: one that is about to notice may
+/// still answer.
+async fn kill_server(postmaster: u32) {
+    // proc(5): after the name in brackets stand the state and the parent.
+    let look = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        Some((fields.next()? != "Z", fields.next()?.parse::<u32>().ok()?))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut family = processes.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>();
+    family.retain(|pid| look(pid).is_some_and(|(_, parent)| parent == postmaster));
+    let mut kill = std::process::Command::new("kill");
+    assert!(kill.args(["-9", &postmaster.to_string()]).status().unwrap().success());
+    while family.iter().any(|pid| look(pid).is_some_and(|(lives, _)| lives)) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
