@@ -1,8 +1,12 @@
-//! How far the shadow is, and what may be confirmed to the slot.
+//! How far shadow and journal are, and what may be confirmed to the slot.
 //!
 //! ```text
-//! decoded ≥ sent ≥ applied ≥ flushed ≥ the slot's confirmed_flush_lsn
+//! decoded ≥ sent ≥ flushed ≥ the slot's confirmed_flush_lsn
+//!                  sent ≥ applied: what the shadow shows
 //! ```
+//!
+//! `flushed` is ahead of `applied` where the platform keeps a journal and the
+//! shadow is behind it.
 //!
 //! Invariant (delivery contract, rule 2): nothing but a confirmation of the
 //! platform moves the slot, never beyond what was sent on this connection or
@@ -30,9 +34,10 @@ pub struct Lie {
 }
 
 impl Progress {
-    /// The state after a handshake: everything up to `applied` was there before.
-    pub fn new(applied: Lsn) -> Self {
-        Progress { sent: applied, applied, flushed: applied }
+    /// The state after a handshake: the shadow shows everything up to
+    /// `applied`, and everything up to `flushed` is safe on the other side.
+    pub fn new(applied: Lsn, flushed: Lsn) -> Self {
+        Progress { sent: flushed, applied, flushed }
     }
 
     /// A transaction or keepalive that ends at `end` has been handed over.
@@ -72,7 +77,7 @@ mod tests {
 
     #[test]
     fn moves_forward_only() {
-        let mut progress = Progress::new(Lsn(10));
+        let mut progress = Progress::new(Lsn(10), Lsn(10));
         progress.sent(Lsn(30));
         assert_eq!(progress.confirm(confirm(20)), Ok(Some(Lsn(20))));
         assert_eq!(progress.confirm(confirm(15)), Ok(None));
@@ -81,9 +86,22 @@ mod tests {
 
     #[test]
     fn rejects_what_was_never_sent() {
-        let mut progress = Progress::new(Lsn(10));
+        let mut progress = Progress::new(Lsn(10), Lsn(10));
         progress.sent(Lsn(30));
         assert_eq!(progress.confirm(confirm(31)), Err(Lie { confirmed: Lsn(31), sent: Lsn(30) }));
         assert_eq!(progress.flushed, Lsn(10));
+    }
+
+    #[test]
+    fn confirms_what_is_safe_and_shows_what_is_applied() {
+        let mut progress = Progress::new(Lsn(10), Lsn(30));
+        assert_eq!((progress.applied_lsn(), progress.sent_lsn()), (Lsn(10), Lsn(30)));
+        progress.sent(Lsn(50));
+        let ahead = Confirm { applied_lsn: Lsn(20), flushed_lsn: Lsn(40) };
+        assert_eq!(progress.confirm(ahead), Ok(Some(Lsn(40))));
+        assert_eq!(progress.applied_lsn(), Lsn(20), "the shadow does not show it yet");
+        let caught_up = Confirm { applied_lsn: Lsn(40), flushed_lsn: Lsn(40) };
+        assert_eq!(progress.confirm(caught_up), Ok(None));
+        assert_eq!(progress.applied_lsn(), Lsn(40));
     }
 }

@@ -4,6 +4,7 @@
 //! from the environment as `SCRY_PLATFORM_<FLAG>`. A combination that cannot
 //! work (plain HTTP on an address others can reach) is an error here.
 
+use crate::journal::parse_size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -68,6 +69,13 @@ pub struct ServeArgs {
     /// Run as this user (when started as root)
     #[arg(long, value_name = "USER", env = "SCRY_PLATFORM_RUN_AS")]
     pub run_as: Option<String>,
+    /// Where changes wait for the shadow: in files below the data directory, or nowhere
+    #[arg(long, value_name = "KIND", default_value = "none", env = "SCRY_PLATFORM_JOURNAL")]
+    pub journal: JournalKind,
+    /// Bytes that the journal of a shadow may take; beyond that the source keeps its WAL
+    #[arg(long, value_name = "SIZE", default_value = "8GB", value_parser = parse_size,
+          env = "SCRY_PLATFORM_JOURNAL_MAX_SIZE")]
+    pub journal_max_size: u64,
     /// Form of log lines
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "SCRY_PLATFORM_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -90,6 +98,15 @@ pub struct ShadowExecArgs {
     /// The server and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// Where changes wait for the shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JournalKind {
+    /// In files below the data directory: the source need not keep them
+    File,
+    /// Nowhere: the source keeps its WAL until the shadow has the changes
+    None,
 }
 
 /// Form of log lines.
@@ -129,6 +146,8 @@ pub struct ServeConfig {
     pub auth_token_file: Option<PathBuf>,
     /// Where PostgreSQL's programs are, if told.
     pub pg_bin: Option<PathBuf>,
+    /// The largest size of a journal; `None` without journals.
+    pub journal_bytes_max: Option<u64>,
 }
 
 impl ServeArgs {
@@ -160,6 +179,7 @@ impl ServeArgs {
             tls,
             auth_token_file: self.auth_token_file.clone(),
             pg_bin: self.pg_bin.clone(),
+            journal_bytes_max: (self.journal == JournalKind::File).then_some(self.journal_max_size),
         })
     }
 }
@@ -189,6 +209,16 @@ mod tests {
         assert!(args(&["--listen", "127.0.0.1:0"]).is_ok());
         assert!(args(&["--listen", "[::1]:0"]).is_ok());
         assert!(args(&["--listen", "0.0.0.0:0"]).unwrap_err().contains("--tls-cert"));
+    }
+
+    #[test]
+    fn takes_a_journal_of_a_size_or_none() {
+        let of = |extra: &[&str]| args(&[&["--listen", "127.0.0.1:0"], extra].concat());
+        assert_eq!(of(&["--journal", "none"]).unwrap().journal_bytes_max, None);
+        assert_eq!(of(&["--journal", "file"]).unwrap().journal_bytes_max, Some(8 << 30));
+        let sized = of(&["--journal", "file", "--journal-max-size", "1GB"]);
+        assert_eq!(sized.unwrap().journal_bytes_max, Some(1 << 30));
+        assert!(of(&["--journal", "file", "--journal-max-size", "1MB"]).unwrap_err().contains("16MB"));
     }
 
     #[test]

@@ -71,6 +71,18 @@ pub enum Error {
     /// A test wanted a step to fail.
     #[error(transparent)]
     Failpoint(#[from] scry_failpoint::Failed),
+    /// The journal's files cannot be used.
+    #[error("{message}")]
+    Journal {
+        /// What happened, with the file.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// What the shadow's applier ended with, for the connection whose changes
+    /// it applies.
+    #[error("{}", .0.message)]
+    Applier(Box<Refuse>),
     /// The platform is stopping.
     #[error("the platform is stopping")]
     Stopping,
@@ -96,12 +108,14 @@ impl Error {
     pub fn refuse(&self) -> Option<Refuse> {
         let (kind, retry, hint) = match self {
             Error::Gone => return None,
+            Error::Applier(refuse) => return Some((**refuse).clone()),
             Error::Wire(scry_wire::Error::Version { .. }) => {
                 (RefuseKind::Version, false, "Install the same release on both sides.")
             }
             Error::Wire(_) | Error::Protocol(_) => (RefuseKind::Protocol, true, ""),
             Error::Auth(_) => (RefuseKind::Auth, true, "Check the token file on both sides."),
             Error::Identity { hint, .. } => (RefuseKind::Identity, false, hint.as_str()),
+            Error::Journal { hint, .. } => (RefuseKind::Shadow, true, hint.as_str()),
             Error::Busy(_) | Error::Failpoint(_) => (RefuseKind::Busy, true, ""),
             Error::Shadow { hint, retry, .. } => (RefuseKind::Shadow, *retry, hint.as_str()),
             Error::Sql { source, .. } => (RefuseKind::Shadow, true, sql_hint(source)),

@@ -27,6 +27,14 @@ pub const TABLES_QUARANTINED: &str = "scry_platform_tables_quarantined";
 pub const CHANGES_QUARANTINED: &str = "scry_platform_quarantined_total";
 /// The applied position, as a number.
 pub const APPLIED_LSN: &str = "scry_platform_applied_lsn";
+/// Bytes of the journal's files.
+pub const JOURNAL_BYTES: &str = "scry_platform_journal_bytes";
+/// Up to where changes are safe, as a number: in the journal or on the shadow.
+pub const SAFE_LSN: &str = "scry_platform_safe_lsn";
+/// Whether the journal has no room: the source waits.
+pub const JOURNAL_FULL: &str = "scry_platform_journal_full";
+/// Times the shadow's applier could not go on.
+pub const APPLIER_FAILURES: &str = "scry_platform_applier_failures_total";
 /// Rows loaded by copies.
 pub const ROWS_COPIED: &str = "scry_platform_rows_copied_total";
 /// Chunks loaded by copies.
@@ -63,6 +71,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Changes that were refused and kept aside, or counted only"
     );
     metrics::describe_gauge!(APPLIED_LSN, "The applied position of the source's WAL, as a number");
+    metrics::describe_gauge!(JOURNAL_BYTES, "Bytes of the journal's files");
+    metrics::describe_gauge!(
+        SAFE_LSN,
+        "Up to where changes are in the journal or on the shadow, as a number"
+    );
+    metrics::describe_gauge!(JOURNAL_FULL, "1 while the journal has no room and the source waits");
+    metrics::describe_counter!(APPLIER_FAILURES, "Times that changes could not be applied");
     metrics::describe_counter!(ROWS_COPIED, "Rows loaded by copies");
     metrics::describe_counter!(CHUNKS_COPIED, "Chunks loaded by copies");
     metrics::describe_counter!(CHUNKS_REPEATED, "Chunks that were on the shadow already");

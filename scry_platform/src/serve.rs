@@ -7,7 +7,9 @@
 
 use crate::accept::auth::Auth;
 use crate::accept::{App, Listener, Tls};
+use crate::apply::applier::Journaling;
 use crate::config::{LogFormat, ServeArgs, ServeConfig};
+use crate::journal::Journals;
 use crate::shadow::embedded::Embedded;
 use crate::shadow::{Backend, External, Files, Shadows};
 use crate::{Error, api, metrics};
@@ -51,13 +53,13 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
         }
         Err(e) => return Err(format!("cannot lock --data-dir {}: {e}", config.data_dir.display())),
     };
+    let tasks = TaskTracker::new();
     let shadows = tokio::select! {
-        shadows = open_shadows(&config, files) => shadows.map_err(|e| one_line(&e))?,
+        shadows = open_shadows(&config, files, &stopping, &tasks) => shadows.map_err(|e| one_line(&e))?,
         // The embedded cluster stops when what holds it is dropped.
         () = stopping.cancelled() => return Ok(()),
     };
-    let app =
-        Arc::new(App { shadows, auth, stopping: stopping.clone(), tasks: TaskTracker::new(), recorder });
+    let app = Arc::new(App { shadows, auth, stopping: stopping.clone(), tasks, recorder });
     reread_files_on_hangup(&app, listener.tls());
     tracing::info!(
         listen = %listener.address().unwrap_or(config.listen),
@@ -73,12 +75,21 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
     Ok(())
 }
 
-async fn open_shadows(config: &ServeConfig, files: Files) -> Result<Shadows, Error> {
+async fn open_shadows(
+    config: &ServeConfig,
+    files: Files,
+    stopping: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<Shadows, Error> {
+    let journaling = config.journal_bytes_max.map(|bytes_max| {
+        let journals = Journals::new(&config.data_dir, bytes_max);
+        Arc::new(Journaling { journals, stopping: stopping.clone(), tasks: tasks.clone() })
+    });
     let backend = match &config.shadow_url {
         Some(url) => Backend::External(Box::new(External::new(url, config.shadow_ca.as_deref())?)),
         None => Backend::Embedded(Box::new(Embedded::start(files, config.pg_bin.as_deref()).await?)),
     };
-    Shadows::open(backend).await
+    Shadows::open(backend, journaling).await
 }
 
 fn one_line(error: &Error) -> String {

@@ -63,7 +63,9 @@ async fn copies_then_follows() {
 
 #[tokio::test]
 async fn goes_on_after_every_kind_of_end() {
-    let mut platform = Platform::started().await;
+    let mut platform = Platform::new();
+    platform.args = vec!["--journal".into(), "none".into()];
+    platform.start().await;
     platform.copied(&[]).await;
     let mut stream = platform.peer(Role::Stream).await;
     stream.welcome().await;

@@ -124,6 +124,7 @@ fn welcome() {
         &Welcome {
             version: 1,
             applied_lsn: LSN,
+            flushed_lsn: Lsn(LSN.0 + 0x100),
             copy_state: CopyState::Copied,
             generation: GENERATION,
             timeline: 2,
@@ -278,7 +279,7 @@ fn table_marks() {
 
 #[test]
 fn confirm() {
-    both_ways("confirm", &Confirm { applied_lsn: LSN, flushed_lsn: Lsn(LSN.0 - 0x100) });
+    both_ways("confirm", &Confirm { applied_lsn: LSN, flushed_lsn: Lsn(LSN.0 + 0x100) });
 }
 
 fn begin() -> Begin {

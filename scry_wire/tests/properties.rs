@@ -63,10 +63,18 @@ fn hello() -> impl Strategy<Value = Hello> {
 fn welcome() -> impl Strategy<Value = Welcome> {
     let state = prop_oneof![Just(CopyState::None), Just(CopyState::Copying), Just(CopyState::Copied)];
     let versions = version::VERSION_MIN..=version::VERSION_MAX;
-    (versions, lsn(), state, any::<(u64, u32, u64)>(), name(), name()).prop_map(
-        |(version, applied_lsn, copy_state, (generation, timeline, copy_id), shadow, software)| Welcome {
+    (versions, (lsn(), lsn()), state, any::<(u64, u32, u64)>(), name(), name()).prop_map(
+        |(
+            version,
+            (applied_lsn, flushed_lsn),
+            copy_state,
+            (generation, timeline, copy_id),
+            shadow,
+            software,
+        )| Welcome {
             version,
             applied_lsn,
+            flushed_lsn,
             copy_state,
             generation,
             timeline,
@@ -181,7 +189,7 @@ fn chunk_start() -> impl Strategy<Value = ChunkStart> {
 }
 
 fn confirm() -> impl Strategy<Value = Confirm> {
-    (lsn(), lsn()).prop_map(|(a, b)| Confirm { applied_lsn: a.max(b), flushed_lsn: a.min(b) })
+    (lsn(), lsn()).prop_map(|(applied_lsn, flushed_lsn)| Confirm { applied_lsn, flushed_lsn })
 }
 
 type OwnedField = Option<Option<Vec<u8>>>;

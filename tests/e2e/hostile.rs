@@ -14,6 +14,7 @@ fn welcome(hello: &Hello, version: u16) -> Vec<u8> {
     Welcome {
         version,
         applied_lsn: Lsn(0),
+        flushed_lsn: Lsn(0),
         copy_state: CopyState::None,
         generation: hello.generation,
         timeline: hello.timeline,

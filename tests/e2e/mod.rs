@@ -10,6 +10,7 @@ mod history;
 mod hostile;
 mod in_server;
 mod jobs;
+mod journal;
 mod late;
 mod lifecycle;
 mod memory;

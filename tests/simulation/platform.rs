@@ -165,6 +165,7 @@ impl World {
         let welcome = Welcome {
             version: hello.version_max,
             applied_lsn: origin.applied_lsn_of(hello.generation),
+            flushed_lsn: origin.applied_lsn_of(hello.generation),
             copy_state: origin.copy_state_of(hello.generation),
             generation: origin.generation,
             timeline: origin.timeline,

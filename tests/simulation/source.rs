@@ -481,7 +481,7 @@ impl World {
         let start = if self.rng.chance(20) { slot } else { applied.max(slot) };
         let incarnation = self.source.incarnation;
         let Some(worker) = &mut self.source.worker else { return };
-        worker.progress = Some(Progress::new(start));
+        worker.progress = Some(Progress::new(start, start));
         (worker.start, worker.next) = (start, 0);
         self.after(500, Event::WorkerSends(incarnation));
     }

@@ -41,7 +41,7 @@ struct Answers {
     job: JobRef,
     live: &'static JobLive,
     progress: Progress,
-    /// End and commit time of transactions that the shadow has not confirmed.
+    /// End and commit time of transactions that the shadow does not show yet.
     pending: VecDeque<(Lsn, i64)>,
     /// The first transaction that changed the job's tables, until that is noted.
     unnoted: Option<Lsn>,
@@ -50,13 +50,19 @@ struct Answers {
 }
 
 impl Link {
-    /// A welcomed connection to a shadow that has all that ends up to `applied`.
-    /// `watch` is called whenever the worker waits, and may end the process.
-    pub fn new(job: JobRef, handoff: Handoff, applied: Lsn, watch: Box<dyn FnMut(JobRef)>) -> Link {
+    /// A welcomed connection to a shadow that shows all that ends up to
+    /// `applied`, on a platform where all up to `flushed` is safe. `watch` is called whenever the worker waits, and may end the process.
+    pub fn new(
+        job: JobRef,
+        handoff: Handoff,
+        applied: Lsn,
+        flushed: Lsn,
+        watch: Box<dyn FnMut(JobRef)>,
+    ) -> Link {
         let answers = Answers {
             job,
             live: job.live(),
-            progress: Progress::new(applied),
+            progress: Progress::new(applied, flushed),
             pending: VecDeque::new(),
             unnoted: None,
             marks: None,

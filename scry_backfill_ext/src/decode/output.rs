@@ -52,7 +52,7 @@ pub struct Output {
     schemas: Schemas,
     sequences: SequenceNames,
     held_sequences: HeldRecords,
-    /// What ends up to here the shadow had when this connection began.
+    /// What ends up to here was safe on the platform when this connection began.
     start: Lsn,
     /// All transactions that end up to here have been written.
     written: Lsn,
@@ -65,12 +65,14 @@ pub struct Output {
 }
 
 impl Output {
-    /// An output for a welcomed connection. `watch` is called whenever the
+    /// An output for a welcomed connection: the shadow shows what ends up to
+    /// `applied`, the stream goes on from `start`. `watch` is called whenever the
     /// worker waits: it looks after the copy and may end the process.
     pub fn new(
         job: JobRef,
         handoff: Handoff,
         applied: Lsn,
+        start: Lsn,
         cache: RelationCache,
         inserts_only: bool,
         schemas: Schemas,
@@ -78,10 +80,10 @@ impl Output {
     ) -> Output {
         let live = job.live();
         live.applied_lsn.store(applied.0, Relaxed);
-        live.flushed_lsn.store(applied.0, Relaxed);
-        live.sent_lsn.store(applied.0, Relaxed);
+        live.flushed_lsn.store(start.0, Relaxed);
+        live.sent_lsn.store(start.0, Relaxed);
         Output {
-            link: Link::new(job, handoff, applied, watch),
+            link: Link::new(job, handoff, applied, start, watch),
             batch: Batch::new(Tag::Batch),
             cache,
             inserts_only,
@@ -89,8 +91,8 @@ impl Output {
             schemas,
             sequences: SequenceNames::default(),
             held_sequences: HeldRecords::default(),
-            start: applied,
-            written: applied,
+            start,
+            written: start,
             keepalive_at: Instant::now(),
             flushed_wal: Lsn::INVALID,
             empty_wakes: 0,
@@ -513,7 +515,7 @@ impl Sink for Output {
     }
 
     fn sequence(&mut self, record: &SequenceRecord) {
-        // What the shadow had when the connection began must not come again by
+        // What was safe when the connection began must not come again by
         // itself: it may be older than what stands there.
         // One whose name may be news to the shadow waits for that.
         let is_plain = record.end > self.start && !self.schemas.lull.waits();

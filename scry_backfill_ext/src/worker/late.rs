@@ -161,11 +161,12 @@ fn wait_for_last_workers(round: Round) {
     }
 }
 
-/// Waits until the shadow has confirmed all that is in the WAL now.
+/// Waits until the shadow shows all that is in the WAL now: in a journal it
+/// would not be enough, the hold must be in force.
 fn wait_for_shadow(round: Round) -> Lsn {
     let live = round.job.live();
     let target = flushed_end();
-    while live.flushed_lsn.load(Acquire) < target.0 {
+    while live.applied_lsn.load(Acquire) < target.0 {
         if live.wanted_lsn.fetch_max(target.0, AcqRel) < target.0 {
             latch::wake(&live.stream);
         }

@@ -74,7 +74,8 @@ fn other_history(job: &Facts<'_>, welcome: &Welcome, history: History) -> Option
     if welcome.generation != job.generation || welcome.copy_state == CopyState::None {
         return None;
     }
-    let (applied, timeline) = (welcome.applied_lsn, welcome.timeline);
+    // What its journal holds counts as well.
+    let (applied, timeline) = (welcome.flushed_lsn.max(welcome.applied_lsn), welcome.timeline);
     if welcome.copy_id > job.copy_id {
         return Some(
             "the shadow has a copy that this server does not know of: the server was restored from an \
@@ -121,8 +122,9 @@ fn within_history(job: &Facts<'_>, slot: Option<SlotInfo>, welcome: &Welcome) ->
         };
     }
     let was_complete = job.state == "streaming";
-    // A shadow that has just been copied stands where the slot began.
-    let applied = welcome.applied_lsn.max(job.start_lsn);
+    // What the platform holds, on the shadow or in its journal. A shadow that
+    // has just been copied stands where the slot began.
+    let held = welcome.flushed_lsn.max(job.start_lsn);
     match slot {
         // Tables that are complete would miss what came after that slot.
         None if was_complete || shadow_complete || shadow_begun => {
@@ -136,10 +138,10 @@ fn within_history(job: &Facts<'_>, slot: Option<SlotInfo>, welcome: &Welcome) ->
         // shadow is. In mid-copy too: its whole tables lack what lies between.
         Some(slot)
             if (shadow_complete || (shadow_begun && job.start_lsn.is_valid()))
-                && applied < slot.confirmed_flush_lsn =>
+                && held < slot.confirmed_flush_lsn =>
         {
             Next::StartOver(format!(
-                "the shadow stands at {applied}, before the position {} that it had confirmed",
+                "the shadow stands at {held}, before the position {} that it had confirmed",
                 slot.confirmed_flush_lsn
             ))
         }
@@ -159,6 +161,7 @@ mod tests {
         Welcome {
             version: 1,
             applied_lsn: Lsn(applied),
+            flushed_lsn: Lsn(applied),
             copy_state,
             generation,
             timeline: 2,
@@ -193,6 +196,14 @@ mod tests {
         assert_eq!(next(&job("hybrid", "streaming"), slot(30), &unmoved), Next::Follow);
         // The leader ended before it could note that the copy is complete.
         assert_eq!(next(&job("hybrid", "copying"), slot(40), &copied), Next::Follow);
+    }
+
+    #[test]
+    fn follows_where_the_journal_holds_what_the_shadow_lacks() {
+        let journaled = Welcome { flushed_lsn: Lsn(60), ..welcome(7, CopyState::Copied, 50) };
+        assert_eq!(next(&job("hybrid", "streaming"), slot(60), &journaled), Next::Follow);
+        let lost = Welcome { flushed_lsn: Lsn(50), ..journaled };
+        assert!(matches!(next(&job("hybrid", "streaming"), slot(60), &lost), Next::StartOver(_)));
     }
 
     #[test]
@@ -234,6 +245,7 @@ mod tests {
     #[test]
     fn never_takes_a_position_of_another_history() {
         let (copied, copying) = (welcome(7, CopyState::Copied, 50), welcome(7, CopyState::Copying, 0));
+        let journaled = Welcome { flushed_lsn: Lsn(70), ..copied.clone() };
         let job = job("hybrid", "streaming");
         let decide = |welcome: &Welcome, history| super::next(&job, slot(40), welcome, history);
         let promoted = |left| History { timeline: 3, left, ..SAME };
@@ -242,6 +254,8 @@ mod tests {
             ("restored, an older round", &Welcome { copy_id: 2, ..copied.clone() }, SAME),
             ("restored in mid-copy", &Welcome { copy_id: 2, ..copying.clone() }, SAME),
             ("promoted behind the shadow", &copied, promoted(Some(Lsn(49)))),
+            ("promoted behind the journal", &journaled, promoted(Some(Lsn(69)))),
+            ("restored, WAL ends before the journal", &journaled, History { end: Lsn(69), ..SAME }),
             ("another branch", &copied, promoted(None)),
             ("promoted in mid-copy", &copying, promoted(Some(Lsn(60)))),
         ] {

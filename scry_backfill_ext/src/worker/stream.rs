@@ -120,7 +120,7 @@ fn follow(job: JobRef, row: &Job, session: Session) {
     job.set_state(State::Streaming);
     job.event(
         Level::Info,
-        &format!("following {} tables from {}", followed.len(), session.welcome.applied_lsn),
+        &format!("following {} tables from {}", followed.len(), session.welcome.flushed_lsn),
         "",
     );
     decode(job, row, session, followed, Box::new(|job| session::leave_if_unwanted(job, true)));
@@ -242,13 +242,17 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, mut watc
         watch(job);
         tender.tend(job);
     });
-    let start = session.welcome.applied_lsn;
-    let mut decoder = Decoder::open(&row.slot_name, start);
+    let (applied, safe) = (session.welcome.applied_lsn, session.welcome.flushed_lsn);
+    let mut decoder = Decoder::open(&row.slot_name, safe);
     let slot = decoding::slot_info(&row.slot_name).map_or(Lsn::INVALID, |slot| slot.confirmed_flush_lsn);
+    let start = safe.max(slot);
+    // A shadow that has just been copied stands where the slot began.
+    let applied = if safe > applied { applied.max(row.start_lsn) } else { start };
     let mut output = Output::new(
         job,
         session.handoff,
-        start.max(slot),
+        applied,
+        start,
         RelationCache::new(followed),
         row.inserts_only,
         Schemas::new(row),

@@ -11,7 +11,7 @@
 
 use super::auth::{Auth, Pass};
 use super::link::{FrameReader, FrameSender};
-use crate::apply::{copy, lead, worker};
+use crate::apply::{copy, lead, stream};
 use crate::shadow::lease::Guard;
 use crate::shadow::{Shadow, Shadows};
 use crate::verify;
@@ -124,7 +124,7 @@ async fn with_seat(
         Role::Verify => shadow.verifiers.join().await?,
     };
     let work: BoxFuture<'_, Result<()>> = match hello.role {
-        Role::Stream => Box::pin(worker::serve(shadow, hello, reader, sender)),
+        Role::Stream => Box::pin(stream::serve(shadow, hello, reader, sender)),
         Role::Lead => Box::pin(lead::serve(shadow, hello, reader, sender)),
         Role::Copy => Box::pin(copy::serve(shadow, hello, reader, sender)),
         Role::Verify => Box::pin(verify::serve(shadow, hello, reader, sender)),

@@ -80,6 +80,7 @@ struct ShadowView {
     quarantined: Vec<QuarantinedView>,
     left_out: Vec<LeftOutView>,
     conflicts: Vec<ConflictView>,
+    journal: Option<JournalView>,
     last_error: Option<ErrorView>,
 }
 
@@ -140,6 +141,20 @@ struct ConflictView {
 }
 
 #[derive(Debug, Serialize)]
+struct JournalView {
+    /// `off`, `starting`, `running`, `waiting` (tries again by itself) or `failed`.
+    applier: &'static str,
+    why: String,
+    bytes: u64,
+    bytes_max: u64,
+    full: bool,
+    /// The last whole transaction that stands in it.
+    written_lsn: String,
+    /// Up to where changes survive a crash, here or on the shadow.
+    flushed_lsn: String,
+}
+
+#[derive(Debug, Serialize)]
 struct ErrorView {
     message: String,
     at: f64,
@@ -192,6 +207,19 @@ fn from_memory(shadow: &Shadow) -> ShadowView {
         quarantined: Vec::new(),
         left_out: Vec::new(),
         conflicts: Vec::new(),
+        journal: shadow.seat.journal().map(|journal| {
+            let (status, state) = (journal.status(), shadow.seat.watch().borrow().clone());
+            let (applier, why) = state.words();
+            JournalView {
+                applier,
+                why: why.to_owned(),
+                bytes: status.bytes,
+                bytes_max: journal.bytes_max(),
+                full: status.is_full,
+                written_lsn: status.mark.to_string(),
+                flushed_lsn: journal.safe().to_string(),
+            }
+        }),
     }
 }
 

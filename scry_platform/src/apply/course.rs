@@ -78,6 +78,12 @@ impl Course {
         Ok(moved.then_some(Confirm { applied_lsn: self.applied, flushed_lsn: self.applied }))
     }
 
+    /// Another connection of the source goes on, between two transactions: from
+    /// `reached`, or before it.
+    pub fn reconnected(&mut self) {
+        self.order = Order::new(self.reached);
+    }
+
     /// A change inside a transaction.
     pub fn change(&self) -> Result<Turn> {
         self.order.change()

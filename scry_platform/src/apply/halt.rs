@@ -23,6 +23,7 @@
 //! session that does not answer in time is forgotten. What is here is pure but
 //! for the channels.
 
+use bytes::Bytes;
 use scry_wire::message::change::{Assembler, Begin, Change, Commit};
 use scry_wire::{Lsn, SeenBy};
 use std::collections::VecDeque;
@@ -152,14 +153,14 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Looks at the next frame.
+    /// Looks at the next payload.
     #[must_use]
-    pub fn frame(&mut self, wanted: &Wanted, frame: &scry_wire::frame::Frame) -> Ahead {
-        self.bytes += frame.payload().len();
+    pub fn part(&mut self, wanted: &Wanted, payload: &Bytes, continued: bool) -> Ahead {
+        self.bytes += payload.len();
         if self.bytes > AHEAD_BYTES_MAX {
             return Ahead::Inexact;
         }
-        match self.assembler.push(frame) {
+        match self.assembler.push_part(payload.clone(), continued) {
             Ok(Some(bytes)) => look_through(wanted, &bytes),
             Ok(None) => Ahead::Unknown,
             Err(_) => Ahead::Inexact,

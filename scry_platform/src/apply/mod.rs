@@ -1,7 +1,7 @@
 //! From frames to the shadow's tables.
 //!
 //! ```text
-//! stream: frames ─► worker ─► course, order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
+//! stream: frames ─► [journal ─► applier] ─► worker ─► course, order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
 //!                                               │   └─ runs of inserts ─► copy_rows ─► COPY ─┘
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
@@ -16,6 +16,7 @@
 //! through a [`crate::shadow::Session`].
 
 pub mod absent;
+pub mod applier;
 mod bounds;
 pub mod chunk;
 pub mod conflict;
@@ -35,8 +36,9 @@ mod run;
 pub mod schema;
 pub mod sets;
 pub mod statement;
+pub mod stream;
 pub mod tuple_values;
-pub mod worker;
+mod worker;
 pub mod writer;
 
 use crate::origin::Origin;
@@ -50,6 +52,7 @@ pub(crate) fn welcome(shadow: &Shadow, hello: &Hello, origin: Option<&Origin>) -
     Welcome {
         version: version::VERSION_MAX.min(hello.version_max),
         applied_lsn: origin.map_or(Lsn::INVALID, |o| o.applied_lsn_of(hello.generation)),
+        flushed_lsn: origin.map_or(Lsn::INVALID, |o| o.applied_lsn_of(hello.generation)),
         copy_state: origin.map_or(CopyState::None, |o| o.copy_state_of(hello.generation)),
         generation: origin.map_or(0, |o| o.generation),
         timeline: origin.map_or(0, |o| o.timeline),

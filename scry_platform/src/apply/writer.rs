@@ -81,8 +81,13 @@ impl Writer {
     /// What is written from here on comes from this timeline of the source.
     #[must_use]
     pub fn on_timeline(mut self, timeline: u32) -> Self {
-        self.timeline = timeline.into();
+        self.set_timeline(timeline);
         self
+    }
+
+    /// As [`on_timeline`](Self::on_timeline), in the middle.
+    pub fn set_timeline(&mut self, timeline: u32) {
+        self.timeline = timeline.into();
     }
 
     /// Gives the relations back, for another session.

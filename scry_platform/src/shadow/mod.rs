@@ -23,6 +23,7 @@ pub use external::External;
 pub use files::Files;
 pub use session::{Connector, Purpose, Session};
 
+use crate::apply::applier::{self, Journaling, Seat};
 use crate::apply::halt::Halts;
 use crate::origin::{self, Origin};
 use crate::{Error, Result};
@@ -45,6 +46,7 @@ pub enum Backend {
 /// Every shadow of this platform.
 pub struct Shadows {
     backend: Backend,
+    journaling: Option<Arc<Journaling>>,
     list: tokio::sync::Mutex<Vec<Arc<Shadow>>>,
 }
 
@@ -66,6 +68,10 @@ pub struct Shadow {
     pub verifiers: Pool,
     /// Where they ask the stream to stand still.
     pub halts: Halts,
+    /// Where its applier sits, when there is a journal.
+    pub seat: Seat,
+    /// How journals are kept; `None` without them.
+    pub journaling: Option<Arc<Journaling>>,
     /// What the API tells beside the origin.
     pub news: News,
     origin: watch::Sender<Option<Origin>>,
@@ -117,7 +123,12 @@ impl News {
 }
 
 impl Shadow {
-    fn new(owner: Connector, admin: Option<Connector>, origin: Option<Origin>) -> Self {
+    fn new(
+        owner: Connector,
+        admin: Option<Connector>,
+        origin: Option<Origin>,
+        journaling: Option<Arc<Journaling>>,
+    ) -> Self {
         Shadow {
             database: owner.database().to_owned(),
             owner,
@@ -127,6 +138,8 @@ impl Shadow {
             copies: Pool::new(COPY_CONNECTIONS_MAX),
             verifiers: Pool::new(VERIFIERS_MAX),
             halts: Halts::default(),
+            seat: Seat::default(),
+            journaling,
             news: News::default(),
             origin: watch::Sender::new(origin),
             holds: watch::Sender::new(0),
@@ -198,23 +211,30 @@ impl Shadow {
 }
 
 impl Shadows {
-    /// Reads what the shadows of `backend` hold.
-    pub async fn open(backend: Backend) -> Result<Self> {
+    /// Reads what the shadows of `backend` hold, and goes on with their journals.
+    pub async fn open(backend: Backend, journaling: Option<Arc<Journaling>>) -> Result<Self> {
         let list = match &backend {
             Backend::Embedded(embedded) => {
                 let mut list = Vec::new();
                 for database in embedded.databases().await? {
-                    list.push(Arc::new(
-                        prepare(embedded.owner(&database), Some(embedded.admin(&database))).await?,
-                    ));
+                    let (owner, admin) = (embedded.owner(&database), embedded.admin(&database));
+                    list.push(Arc::new(prepare(owner, Some(admin), journaling.clone()).await?));
                 }
                 list
             }
             Backend::External(external) => {
-                vec![Arc::new(prepare(external.owner().clone(), None).await?)]
+                vec![Arc::new(prepare(external.owner().clone(), None, journaling.clone()).await?)]
             }
         };
-        Ok(Shadows { backend, list: tokio::sync::Mutex::new(list) })
+        if let Some(journaling) = &journaling {
+            for shadow in &list {
+                if let Err(error) = applier::resume(shadow, journaling).await {
+                    // The next connection meets it again, and tells the source.
+                    tracing::error!(shadow = %shadow.database, %error, "could not go on with the journal");
+                }
+            }
+        }
+        Ok(Shadows { backend, journaling, list: tokio::sync::Mutex::new(list) })
     }
 
     /// Every shadow.
@@ -249,8 +269,8 @@ impl Shadows {
             (None, Backend::Embedded(embedded)) => {
                 let names: Vec<String> = list.iter().map(|s| s.database.clone()).collect();
                 let database = embedded.create(&names, &hello.database, &hello.job).await?;
-                let shadow =
-                    Arc::new(prepare(embedded.owner(&database), Some(embedded.admin(&database))).await?);
+                let (owner, admin) = (embedded.owner(&database), embedded.admin(&database));
+                let shadow = Arc::new(prepare(owner, Some(admin), self.journaling.clone()).await?);
                 list.push(shadow.clone());
                 shadow
             }
@@ -311,12 +331,16 @@ fn check_timeline(shadow: &Shadow, hello: &Hello) -> Result<()> {
     })
 }
 
-async fn prepare(owner: Connector, admin: Option<Connector>) -> Result<Shadow> {
+async fn prepare(
+    owner: Connector,
+    admin: Option<Connector>,
+    journaling: Option<Arc<Journaling>>,
+) -> Result<Shadow> {
     let mut session = owner.open(Purpose::Apply).await?;
     origin::migrate(&mut session).await?;
     let origin = origin::load(&*session).await?;
     session.close().await;
-    Ok(Shadow::new(owner, admin, origin))
+    Ok(Shadow::new(owner, admin, origin, journaling))
 }
 
 /// Snapshot workers of one shadow: each has a session on it.

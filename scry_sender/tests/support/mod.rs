@@ -349,6 +349,7 @@ pub fn welcome() -> Welcome {
     Welcome {
         version: 1,
         applied_lsn: Lsn(42),
+        flushed_lsn: Lsn(42),
         copy_state: CopyState::None,
         generation: 1,
         timeline: 1,

@@ -407,13 +407,21 @@ impl Assembler {
     /// [`Error::TooLarge`] for a change above its bound; [`Error::Truncated`]
     /// when the last frame of several ends inside a change.
     pub fn push(&mut self, frame: &Frame) -> Result<Option<Bytes>, Error> {
-        if !frame.continued() && self.pending.is_empty() {
-            return Ok(Some(frame.payload()));
+        self.push_part(frame.payload(), frame.continued())
+    }
+
+    /// As [`push`](Self::push), for a payload that has left its frame.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_part(&mut self, payload: Bytes, continued: bool) -> Result<Option<Bytes>, Error> {
+        if !continued && self.pending.is_empty() {
+            return Ok(Some(payload));
         }
-        self.pending.extend_from_slice(&frame.payload());
+        self.pending.extend_from_slice(&payload);
         let (whole, lacking) = whole_changes(&self.pending)?;
         match lacking {
-            Some(error) if !frame.continued() => return Err(error),
+            Some(error) if !continued => return Err(error),
             _ if whole == 0 => return Ok(None),
             _ => {}
         }

@@ -1,18 +1,20 @@
-//! How far the shadow is: the way back.
+//! How far shadow and journal are: the way back.
 
 use super::Message;
 use crate::codec::{Reader, Writer};
 use crate::frame::Tag;
 use crate::{Error, Lsn};
 
-/// Positions of the shadow. Neither goes back within a connection, and neither
-/// lies beyond what the worker sent: a worker refuses a confirmation that does.
+/// How far the platform's side is. Neither position goes back within a
+/// connection, and neither lies beyond what the worker sent: a worker refuses
+/// a confirmation that does. Either may be ahead of the other: a platform with
+/// a journal keeps changes safe before the shadow shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirm {
     /// Everything up to here can be seen on the shadow.
     pub applied_lsn: Lsn,
-    /// Everything up to here survives a crash of the shadow. Only this may
-    /// move the slot.
+    /// Everything up to here survives a crash, on the shadow or in the
+    /// platform's journal. Only this may move the slot.
     pub flushed_lsn: Lsn,
 }
 
@@ -26,13 +28,6 @@ impl Message for Confirm {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Error> {
-        let confirm = Confirm { applied_lsn: r.lsn("applied_lsn")?, flushed_lsn: r.lsn("flushed_lsn")? };
-        if confirm.flushed_lsn > confirm.applied_lsn {
-            return Err(Error::Undefined {
-                what: "flushed_lsn beyond applied_lsn",
-                got: confirm.flushed_lsn.0,
-            });
-        }
-        Ok(confirm)
+        Ok(Confirm { applied_lsn: r.lsn("applied_lsn")?, flushed_lsn: r.lsn("flushed_lsn")? })
     }
 }

@@ -25,6 +25,9 @@ pub struct Welcome {
     pub version: u16,
     /// End of the last transaction on the shadow; invalid before the first.
     pub applied_lsn: Lsn,
+    /// Where the stream goes on: everything up to here is safe on the
+    /// platform's side, on the shadow or in a journal on its way there.
+    pub flushed_lsn: Lsn,
     /// How far the copy of this generation is.
     pub copy_state: CopyState,
     /// The generation the shadow holds; 0 for none.
@@ -47,6 +50,7 @@ impl Message for Welcome {
     fn write(&self, w: &mut Writer<'_>) {
         w.u16(self.version);
         w.lsn(self.applied_lsn);
+        w.lsn(self.flushed_lsn);
         w.u8(self.copy_state as u8);
         w.u64(self.generation);
         w.u32(self.timeline);
@@ -61,6 +65,7 @@ impl Message for Welcome {
         Ok(Welcome {
             version: chosen,
             applied_lsn: r.lsn("applied_lsn")?,
+            flushed_lsn: r.lsn("flushed_lsn")?,
             copy_state: match r.u8("copy_state")? {
                 b'n' => CopyState::None,
                 b'c' => CopyState::Copying,

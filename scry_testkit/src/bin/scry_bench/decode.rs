@@ -43,6 +43,7 @@ pub fn run(lab: &Lab) -> Result<()> {
         let welcome = Welcome {
             version: version::VERSION_1,
             applied_lsn: Lsn(known.load(Ordering::Relaxed)),
+            flushed_lsn: Lsn(known.load(Ordering::Relaxed)),
             copy_state: CopyState::Copied,
             generation: hello.generation,
             timeline: hello.timeline,

@@ -1,0 +1,394 @@
+//! Who applies a shadow's journal, and what becomes of it.
+//!
+//! ```text
+//!            attach                 session, lock, position        error, not the shadow's refusal
+//!   Off ───────────────► Starting ───────────────────► Running ─────────────────► Trouble
+//!    ▲                      ▲ attach                    │   │ ▲                       │ tried again, by
+//!    └─── nothing left, and │          the shadow       │   └─┼─── cut transaction    │ itself
+//!         nobody attached ──┼── Failed ◄── refuses ─────┘     └───────────────────────┘
+//! ```
+//!
+//! With a journal the applier is a task of its own: it goes on when the
+//! connection ends, and ends when all is applied and nobody is connected. What
+//! the shadow refuses ends it, and the connection with it, so that the source
+//! says so; the next connection has it try again. Anything else (a server that
+//! is down, a full disk, a lock) it tries again by itself while the journal
+//! grows. Nothing of this survives a restart: the journal and the shadow's
+//! position do.
+
+use super::worker::{Ended, Input, Worker, open_locked};
+use crate::accept::link::FrameSender;
+use crate::journal::{Identity, Journal, Journals, Opened, Tail, blocking};
+use crate::origin::Origin;
+use crate::shadow::Shadow;
+use crate::{Error, Result, metrics};
+use scry_wire::message::{Confirm, CopyState, Refuse};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What appliers share: the journals' place, and the platform's life.
+#[derive(Debug)]
+pub struct Journaling {
+    /// Where journals are kept.
+    pub journals: Journals,
+    /// Told when the platform stops.
+    pub stopping: CancellationToken,
+    /// The platform's tasks.
+    pub tasks: TaskTracker,
+}
+
+/// How the applier of a shadow is.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// There is none.
+    Off,
+    /// It opens its session.
+    Starting,
+    /// It applies.
+    Running,
+    /// It could not go on, and tries again by itself.
+    Trouble(Box<Refuse>),
+    /// The shadow has refused a change: the next connection has it try again.
+    Failed(Box<Refuse>),
+}
+
+impl State {
+    /// In a word, and why.
+    #[must_use]
+    pub fn words(&self) -> (&'static str, &str) {
+        match self {
+            State::Off => ("off", ""),
+            State::Starting => ("starting", ""),
+            State::Running => ("running", ""),
+            State::Trouble(why) => ("waiting", &why.message),
+            State::Failed(why) => ("failed", &why.message),
+        }
+    }
+}
+
+/// The place of a shadow's applier.
+pub struct Seat {
+    held: Mutex<Held>,
+    state: watch::Sender<State>,
+    wanted: watch::Sender<bool>,
+    kick: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    journal: Option<Arc<Journal>>,
+    /// Somebody feeds the journal.
+    attached: bool,
+    /// Who is connected and welcome, by number.
+    connection: Option<(u64, FrameSender)>,
+    number: u64,
+    running: bool,
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Seat {
+            held: Mutex::default(),
+            state: watch::Sender::new(State::Off),
+            wanted: watch::Sender::new(false),
+            kick: Notify::new(),
+        }
+    }
+}
+
+impl Seat {
+    /// Follows the applier.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// The journal, if one is open.
+    pub fn journal(&self) -> Option<Arc<Journal>> {
+        self.lock().journal.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The applier has nothing more to do. False when somebody has come meanwhile.
+    fn leave(&self) -> bool {
+        let mut held = self.lock();
+        if held.attached {
+            return false;
+        }
+        held.running = false;
+        self.state.send_replace(State::Off);
+        true
+    }
+
+    fn fail(&self, why: Refuse) {
+        self.lock().running = false;
+        self.state.send_replace(State::Failed(Box::new(why)));
+    }
+}
+
+/// A connection that feeds the journal; it no longer does when this is dropped.
+pub struct Attached {
+    shadow: Arc<Shadow>,
+    /// The journal.
+    pub journal: Arc<Journal>,
+}
+
+impl Attached {
+    /// The connection has its welcome: from here on it hears of tables in
+    /// quarantine.
+    pub fn listen(&self, sender: &FrameSender) {
+        let mut held = self.shadow.seat.lock();
+        held.number += 1;
+        held.connection = Some((held.number, sender.clone()));
+        drop(held);
+        self.shadow.marks_changed();
+    }
+
+    /// Follows the applier.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.shadow.seat.watch()
+    }
+
+    /// How the applier is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shadow.seat.state.borrow().clone()
+    }
+
+    /// What the shadow has refused, if that has ended the applier.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        match self.state() {
+            State::Failed(why) => Some(Error::Applier(why)),
+            _ => None,
+        }
+    }
+
+    /// The shadow's database.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.shadow.database
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let mut held = self.shadow.seat.lock();
+        (held.attached, held.connection) = (false, None);
+        drop(held);
+        self.shadow.seat.wanted.send_replace(false);
+    }
+}
+
+/// Where the worker's progress goes.
+pub enum Outlet<'a> {
+    /// To the connection that it lives with: what is applied is confirmed.
+    Link(&'a FrameSender),
+    /// To the journal, and to whoever is connected.
+    Journal(&'a Seat, Arc<Journal>),
+}
+
+impl Outlet<'_> {
+    /// The shadow shows this, and keeps it.
+    pub async fn confirm(&self, confirm: Confirm) -> Result<()> {
+        match self {
+            Outlet::Link(sender) => sender.send(&confirm).await,
+            Outlet::Journal(_, journal) => {
+                journal.set_applied(confirm.applied_lsn);
+                Ok(())
+            }
+        }
+    }
+
+    /// Who listens now, and a number that tells it from earlier ones.
+    #[must_use]
+    pub fn connection(&self) -> Option<(u64, FrameSender)> {
+        match self {
+            Outlet::Link(sender) => Some((0, (*sender).clone())),
+            Outlet::Journal(seat, _) => seat.lock().connection.clone(),
+        }
+    }
+
+    /// Whether a connection that ends does not end the worker.
+    #[must_use]
+    pub fn outlives_connections(&self) -> bool {
+        matches!(self, Outlet::Journal(..))
+    }
+}
+
+/// Attaches a connection: it has begun in the journal, and the applier runs or
+/// tries to. Begins first: an applier that starts must not meet what is dropped.
+pub async fn attach(
+    shadow: &Arc<Shadow>,
+    journaling: &Arc<Journaling>,
+    origin: &Origin,
+    timeline: u32,
+) -> Result<(Attached, Opened)> {
+    let journal = open(shadow, journaling, origin).await?;
+    let (of, applied) = (journal.clone(), origin.applied_lsn);
+    let opened = blocking(move || of.begin(applied, timeline)).await??;
+    {
+        let mut held = shadow.seat.lock();
+        held.attached = true;
+        shadow.seat.wanted.send_replace(true);
+        start(shadow, journaling, &mut held, &journal);
+    }
+    let attached = Attached { shadow: shadow.clone(), journal };
+    let mut state = shadow.seat.watch();
+    // A shadow that does not answer is not waited for.
+    let settled = state.wait_for(|state| !matches!(state, State::Starting));
+    let _ = tokio::time::timeout(START_TIMEOUT, settled).await;
+    Ok((attached, opened))
+}
+
+/// Goes on with a journal that an earlier run of the platform has left.
+pub async fn resume(shadow: &Arc<Shadow>, journaling: &Arc<Journaling>) -> Result<()> {
+    let Some(origin) = shadow.origin().filter(|o| o.copy_state == CopyState::Copied) else { return Ok(()) };
+    if !journaling.journals.has(&identity(&origin), &origin.job) {
+        return Ok(());
+    }
+    let journal = open(shadow, journaling, &origin).await?;
+    if journal.status().mark > origin.applied_lsn {
+        tracing::info!(shadow = %shadow.database, upto = %journal.status().mark, "applying what the journal holds");
+        start(shadow, journaling, &mut shadow.seat.lock(), &journal);
+    }
+    Ok(())
+}
+
+fn start(shadow: &Arc<Shadow>, journaling: &Arc<Journaling>, held: &mut Held, journal: &Arc<Journal>) {
+    if held.running {
+        shadow.seat.kick.notify_one();
+        return;
+    }
+    held.running = true;
+    shadow.seat.state.send_replace(State::Starting);
+    let (shadow, journal, stopping) = (shadow.clone(), journal.clone(), journaling.stopping.clone());
+    journaling.tasks.spawn(async move {
+        tokio::select! {
+            () = run(&shadow, &journal) => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+}
+
+/// The journal of this history; one of another history is given up first.
+async fn open(shadow: &Arc<Shadow>, journaling: &Arc<Journaling>, origin: &Origin) -> Result<Arc<Journal>> {
+    let identity = identity(origin);
+    if let Some(journal) = shadow.seat.journal().filter(|journal| journal.identity() == identity) {
+        return Ok(journal);
+    }
+    let mut state = shadow.seat.watch();
+    let gone = state.wait_for(|state| matches!(state, State::Off | State::Failed(_)));
+    // The origin tells its applier that the history is another one.
+    if tokio::time::timeout(START_TIMEOUT, gone).await.is_err() {
+        return Err(Error::Busy("the shadow's earlier history is still being applied".to_owned()));
+    }
+    shadow.seat.lock().journal = None;
+    let (journaling, job) = (journaling.clone(), origin.job.clone());
+    let journal = blocking(move || journaling.journals.open(identity, &job)).await??;
+    shadow.seat.lock().journal = Some(journal.clone());
+    Ok(journal)
+}
+
+fn identity(origin: &Origin) -> Identity {
+    Identity {
+        system_identifier: origin.system_identifier,
+        database_oid: origin.database_oid,
+        generation: origin.generation,
+        copy_id: origin.copy_id,
+    }
+}
+
+/// Applies until nothing is left and nobody is connected, or the shadow refuses.
+async fn run(shadow: &Arc<Shadow>, journal: &Arc<Journal>) {
+    let mut pause = RETRY_FIRST;
+    let mut said = String::new();
+    loop {
+        let (is_refusal, error) = match attempt(shadow, journal, &mut pause).await {
+            Ok(Ended::Again) => continue,
+            Ok(Ended::Done) if shadow.seat.leave() => {
+                let of = journal.clone();
+                let _ = blocking(move || of.tidy()).await;
+                return;
+            }
+            Ok(Ended::Done) => continue,
+            Err(failure) => failure,
+        };
+        ::metrics::counter!(metrics::APPLIER_FAILURES, "shadow" => shadow.database.clone()).increment(1);
+        if matches!(error, Error::Conflict { .. }) {
+            ::metrics::counter!(metrics::CONFLICTS).increment(1);
+        }
+        let Some(why) = error.refuse() else { continue };
+        if said != why.message {
+            said.clone_from(&why.message);
+            tracing::warn!(shadow = %shadow.database, %error, "changes cannot be applied");
+        }
+        if !matches!(error, Error::Busy(_)) {
+            shadow.news.failed(why.message.clone());
+        }
+        if is_refusal {
+            shadow.seat.fail(why);
+            return;
+        }
+        shadow.seat.state.send_replace(State::Trouble(Box::new(why)));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shadow.seat.kick.notified() => {}
+        }
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// One session's work. An error comes with whether another attempt by itself
+/// is of no use.
+async fn attempt(
+    shadow: &Arc<Shadow>,
+    journal: &Arc<Journal>,
+    pause: &mut Duration,
+) -> std::result::Result<Ended, (bool, Error)> {
+    let begun = async {
+        let session = open_locked(shadow).await?;
+        let origin = shadow.refresh(&session).await?;
+        let ours = |o: &Origin| o.copy_state == CopyState::Copied && identity(o) == journal.identity();
+        let origin = origin.filter(ours).ok_or_else(super::stream::another_history)?;
+        let tail = Tail::new(journal.clone(), origin.applied_lsn).await?;
+        let outlet = Outlet::Journal(&shadow.seat, journal.clone());
+        let worker = Worker::new(shadow, &origin, session, outlet, tail.timeline()).await?;
+        Ok::<_, Error>((worker, Input::journal(tail, shadow.seat.wanted.subscribe())))
+    };
+    let lasts = |error: Error| (matches!(error, Error::Busy(_) | Error::Journal { .. }), error);
+    let (mut worker, input) = begun.await.map_err(lasts)?;
+    shadow.seat.state.send_replace(State::Running);
+    *pause = RETRY_FIRST;
+    let mut origins = shadow.watch();
+    let is_other = |o: &Option<Origin>| {
+        o.as_ref().is_none_or(|o| o.copy_state != CopyState::Copied || identity(o) != journal.identity())
+    };
+    let result = tokio::select! {
+        result = worker.run(input) => result,
+        _ = origins.wait_for(is_other) => Err(super::stream::another_history()),
+    };
+    match result {
+        Ok(Ended::Again) => {
+            worker.abandon().await;
+            Ok(Ended::Again)
+        }
+        Ok(ended) => Ok(ended),
+        Err(error) => {
+            worker.give_up(&error).await;
+            // A statement that another attempt can do: the session or its server, not the change.
+            let is_trouble = matches!(error, Error::Sql { .. }) && !error.is_refusal();
+            Err((!is_trouble, error))
+        }
+    }
+}
+
+/// A connection's welcome waits this long for the shadow.
+const START_TIMEOUT: Duration = Duration::from_secs(4);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
