@@ -6,7 +6,10 @@
 //! that brings the changes up to it. What it does not do: decide. It reads
 //! and writes.
 
+pub mod rounds;
+
 use crate::{Error, Result};
+use rounds::Round;
 use scry_wire::Lsn;
 use scry_wire::message::{CopiedTable, CopyState, DoneChunk, Hello, LeftOutText};
 use tokio_postgres::types::PgLsn;
@@ -148,18 +151,18 @@ pub async fn touch(client: &impl GenericClient, hello: &Hello) -> Result<()> {
     Ok(())
 }
 
-/// Begins the copy of `copy_id` in the generation of `hello`. A new generation starts from
+/// Begins the copy of `round` in the generation of `hello`. A new generation starts from
 /// no position; within one the position stays (there is none before its copy).
-pub async fn begin_copy(client: &impl GenericClient, hello: &Hello, copy_id: u64) -> Result<()> {
+pub async fn begin_copy(client: &impl GenericClient, hello: &Hello, round: &Round) -> Result<()> {
     let sql = "UPDATE scry_shadow.origin SET \
                applied_lsn = CASE WHEN generation = $1 THEN applied_lsn ELSE '0/0' END, \
                generation = $1, copy_id = $2, copy_state = 'copying', copied_at = NULL, timeline = $3";
     let (generation, timeline) = (hello.generation.cast_signed(), i64::from(hello.timeline));
     client
-        .execute(sql, &[&generation, &copy_id.cast_signed(), &timeline])
+        .execute(sql, &[&generation, &round.copy_id.cast_signed(), &timeline])
         .await
         .map_err(Error::sql("begin the copy in scry_shadow.origin"))?;
-    Ok(())
+    rounds::note(client, round).await
 }
 
 /// Forgets the history: before everything of the old one is dropped.
@@ -168,7 +171,7 @@ pub async fn forget_history(client: &impl GenericClient) -> Result<()> {
         .batch_execute(
             "UPDATE scry_shadow.origin SET generation = 0, copy_id = 0, copy_state = 'none', \
              applied_lsn = '0/0', copied_at = NULL; \
-             TRUNCATE scry_shadow.chunk, scry_shadow.left_out, scry_shadow.conflict, \
+             TRUNCATE scry_shadow.chunk, scry_shadow.copy_round, scry_shadow.left_out, scry_shadow.conflict, \
              scry_shadow.hold, scry_shadow.kept, scry_shadow.quarantined, scry_shadow.quarantine",
         )
         .await
@@ -325,4 +328,5 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (2, include_str!("../../sql/shadow/002_hold.sql")),
     (3, include_str!("../../sql/shadow/003_quarantine.sql")),
     (4, include_str!("../../sql/shadow/004_absent.sql")),
+    (5, include_str!("../../sql/shadow/005_copy_round.sql")),
 ];

@@ -4,12 +4,12 @@
 
 mod platform_lab;
 
-use platform_lab::batch::item_row;
-use platform_lab::catalog::ITEMS;
-use platform_lab::{Batch, Peer, Platform, eventually, item, items, relation};
+use platform_lab::batch::{item_row, notes, row};
+use platform_lab::catalog::{self, ITEMS, NOTES};
+use platform_lab::{Batch, COPY_ID, Peer, Platform, eventually, item, items, kill_server, relation};
 use scry_wire::Lsn;
 use scry_wire::frame::Tag;
-use scry_wire::message::{Confirm, Message, Refuse, Role};
+use scry_wire::message::{ChunkDone, Confirm, CopyState, Message, Refuse, Role};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -183,8 +183,7 @@ async fn a_shadow_that_is_down_is_waited_for_on_the_same_connection() {
     let mut stream = platform.peer(Role::Stream).await;
     stream.welcome().await;
     for round in 1..=3 {
-        let pid = platform.postmaster().unwrap().to_string();
-        std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+        kill_server(platform.postmaster().unwrap()).await;
         stream.send_batch(&transactions(round * 100 - 99, round * 100)).await;
         stream.confirmed(position(round * 100)).await;
     }
@@ -284,6 +283,119 @@ async fn a_transaction_larger_than_the_journal_passes() {
     stream.send_batch(&transactions(62, 70)).await;
     stream.confirmed(position(70)).await;
     assert_eq!(ids(&shadow).await, numbers(70));
+}
+
+/// A leader whose catalog was read under a snapshot that saw this.
+async fn leader(platform: &Platform, copy_id: u64, snapshot: &str) -> Peer {
+    let mut lead = platform.peer(Role::Lead).await;
+    lead.welcome().await;
+    let mut document: serde_json::Value = serde_json::from_slice(&catalog::items(copy_id)).unwrap();
+    document["snapshot"] = snapshot.into();
+    lead.send_catalog(document.to_string().as_bytes()).await;
+    lead.catalog_applied().await;
+    lead
+}
+
+#[tokio::test]
+async fn what_is_streamed_during_the_copy_is_confirmed_and_applied_after_it() {
+    let mut platform = Platform::new();
+    platform.args = vec!["--journal".into(), "file".into()];
+    platform.start().await;
+    let mut stream = platform.peer(Role::Stream).await;
+    assert_eq!(stream.welcome().await.copy_state, CopyState::None);
+    let lead = leader(&platform, COPY_ID, "").await;
+    stream.send_batch(&transactions(2, 20)).await;
+    assert_eq!(flushed(&mut stream, position(20)).await.applied_lsn, Lsn(0), "nothing is applied yet");
+    platform.kill();
+    drop((lead, stream));
+    platform.start().await;
+    let mut stream = platform.peer(Role::Stream).await;
+    let welcome = stream.welcome().await;
+    assert_eq!((welcome.copy_state, welcome.applied_lsn), (CopyState::Copying, Lsn(0)));
+    assert_eq!(welcome.flushed_lsn, Lsn(position(20)));
+    stream.send_batch(&transactions(21, 30)).await;
+    platform.copied(&[item_row(1, "copied")]).await;
+    stream.confirmed(position(30)).await;
+    assert_eq!(ids(&platform.shadow().await).await, numbers(30));
+}
+
+#[tokio::test]
+async fn what_a_later_snapshot_of_the_copy_saw_is_not_applied_twice() {
+    let mut platform = Platform::new();
+    platform.args = vec!["--journal".into(), "file".into()];
+    platform.start().await;
+    let mut stream = platform.peer(Role::Stream).await;
+    stream.welcome().await;
+    let lead = leader(&platform, COPY_ID, "").await;
+    // One table is whole before the copy is interrupted.
+    let note = |text: &str| row(&[Some(text.as_bytes()), None]);
+    let mut copy = platform.peer(Role::Copy).await;
+    copy.welcome().await;
+    copy.chunk(0, 1, &notes(), &[note("0")]).await;
+    let both = |n: u64| {
+        let id = i32::try_from(n).unwrap();
+        Batch::new()
+            .begin(n * 10)
+            .insert(ITEMS, &item_row(id, "x"))
+            .insert(NOTES, &note(&n.to_string()))
+            .commit(n * 10, n * 10 + 10)
+    };
+    stream.send_batch(&Batch::new().relation(&relation()).relation(&notes())).await;
+    for n in 1..=6 {
+        stream.send_batch(&both(n)).await;
+    }
+    flushed(&mut stream, position(6)).await;
+    drop((lead, copy, stream));
+    // The next snapshot saw all but 40 and what came after 50.
+    let mut stream = platform.peer(Role::Stream).await;
+    assert_eq!(stream.welcome().await.flushed_lsn, Lsn(position(6)));
+    let mut lead = leader(&platform, COPY_ID + 1, "40:60:40").await;
+    let mut copy = platform.peer(Role::Copy).await;
+    copy.welcome().await;
+    let rows: Vec<Vec<u8>> = [1, 2, 3, 5].into_iter().map(|id| item_row(id, "x")).collect();
+    copy.chunk_of(COPY_ID + 1, 0, 1, &relation(), &rows).await;
+    let done: ChunkDone = copy.expect().await;
+    assert_eq!(done.rows, 4);
+    lead.finish(&[(ITEMS, 1, 4), (NOTES, 1, 1)]).await;
+    stream.send_batch(&Batch::new().relation(&relation()).relation(&notes())).await;
+    stream.send_batch(&both(7)).await;
+    stream.confirmed(position(7)).await;
+    let shadow = platform.shadow().await;
+    assert_eq!(ids(&shadow).await, numbers(7));
+    let count: i64 =
+        shadow.query_one("SELECT count(DISTINCT j::text) FROM public.notes", &[]).await.unwrap().get(0);
+    assert_eq!(count, 8, "the table of the first snapshot has all of the stream");
+}
+
+#[tokio::test]
+async fn a_sequence_does_not_go_back() {
+    let (mut platform, holder, stream) = ahead_of_its_shadow().await;
+    drop((holder, stream));
+    let mut stream = platform.peer(Role::Stream).await;
+    stream.welcome().await;
+    stream
+        .send_batch(&Batch::new().relation(&relation()).sequence("counter", 100).transaction(
+            210,
+            220,
+            &[(21, "x")],
+        ))
+        .await;
+    stream.confirmed(220).await;
+    stream.send_batch(&Batch::new().sequence("counter", 200).transaction(220, 230, &[(22, "x")])).await;
+    stream.confirmed(230).await;
+    // The segment is still there: it is read again from its beginning.
+    let shadow = platform.shadow().await;
+    shadow.batch_execute("SELECT pg_catalog.setval('public.counter', 300)").await.unwrap();
+    let holder = stand_in_the_way(&platform).await;
+    stream.send_batch(&transactions(23, 23)).await;
+    flushed(&mut stream, position(23)).await;
+    platform.kill();
+    drop((holder, shadow));
+    platform.start().await;
+    let shadow = platform.shadow().await;
+    eventually(numbers(23), async || ids(&shadow).await).await;
+    let value: i64 = shadow.query_one("SELECT last_value FROM public.counter", &[]).await.unwrap().get(0);
+    assert_eq!(value, 300, "older values stay where they are");
 }
 
 /// A sender takes anything else for a broken protocol.

@@ -5,7 +5,9 @@ mod platform_lab;
 
 use platform_lab::batch::{item_key, item_row, item_row_unchanged, notes};
 use platform_lab::catalog::{self, ITEMS, NOTES};
-use platform_lab::{Batch, COPY_ID, GENERATION, Platform, eventually, hello, item, items, relation, row};
+use platform_lab::{
+    Batch, COPY_ID, GENERATION, Platform, eventually, hello, item, items, kill_server, relation, row,
+};
 use scry_wire::Lsn;
 use scry_wire::message::change::{OldKind, TRUNCATE_RESTART};
 use scry_wire::message::{CopyState, Role};
@@ -113,25 +115,6 @@ async fn goes_on_after_every_kind_of_end() {
         position = Lsn(310);
     }
     assert_eq!(ids(&platform).await, 30);
-}
-
-/// Kills a server, and waits for its backends: one that is about to notice may
-/// still answer.
-async fn kill_server(postmaster: u32) {
-    // proc(5): after the name in brackets stand the state and the parent.
-    let look = |pid: &str| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        Some((fields.next()? != "Z", fields.next()?.parse::<u32>().ok()?))
-    };
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut family = processes.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>();
-    family.retain(|pid| look(pid).is_some_and(|(_, parent)| parent == postmaster));
-    let mut kill = std::process::Command::new("kill");
-    assert!(kill.args(["-9", &postmaster.to_string()]).status().unwrap().success());
-    while family.iter().any(|pid| look(pid).is_some_and(|(lives, _)| lives)) {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test]

@@ -50,23 +50,11 @@ struct Answers {
 }
 
 impl Link {
-    /// A welcomed connection to a shadow that shows all that ends up to
-    /// `applied`, on a platform where all up to `flushed` is safe. `watch` is called whenever the worker waits, and may end the process.
-    pub fn new(
-        job: JobRef,
-        handoff: Handoff,
-        applied: Lsn,
-        flushed: Lsn,
-        watch: Box<dyn FnMut(JobRef)>,
-    ) -> Link {
-        let answers = Answers {
-            job,
-            live: job.live(),
-            progress: Progress::new(applied, flushed),
-            pending: VecDeque::new(),
-            unnoted: None,
-            marks: None,
-        };
+    /// A welcomed connection to a platform that is as far as `progress` says.
+    /// `watch` is called whenever the worker waits, and may end the process.
+    pub fn new(job: JobRef, handoff: Handoff, progress: Progress, watch: Box<dyn FnMut(JobRef)>) -> Link {
+        let answers =
+            Answers { job, live: job.live(), progress, pending: VecDeque::new(), unnoted: None, marks: None };
         Link { handoff, answers, watch }
     }
 

@@ -28,6 +28,7 @@ use super::schema::{Asked, Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
 use crate::api::ddl::Note;
 use crate::batch::{Batch, LargeValue};
+use crate::confirm::Progress;
 use crate::failpoint::{self, step};
 use crate::guc;
 use crate::handoff::Handoff;
@@ -65,25 +66,25 @@ pub struct Output {
 }
 
 impl Output {
-    /// An output for a welcomed connection: the shadow shows what ends up to
-    /// `applied`, the stream goes on from `start`. `watch` is called whenever the
-    /// worker waits: it looks after the copy and may end the process.
+    /// An output for a welcomed connection to a platform that is as far as
+    /// `progress` says: the stream goes on from what is safe there. `watch` is called
+    /// whenever the worker waits: it looks after the copy and may end the process.
     pub fn new(
         job: JobRef,
         handoff: Handoff,
-        applied: Lsn,
-        start: Lsn,
+        progress: Progress,
         cache: RelationCache,
         inserts_only: bool,
         schemas: Schemas,
         watch: Box<dyn FnMut(JobRef)>,
     ) -> Output {
         let live = job.live();
-        live.applied_lsn.store(applied.0, Relaxed);
+        let start = progress.sent_lsn();
+        live.applied_lsn.store(progress.applied_lsn().0, Relaxed);
         live.flushed_lsn.store(start.0, Relaxed);
         live.sent_lsn.store(start.0, Relaxed);
         Output {
-            link: Link::new(job, handoff, applied, start, watch),
+            link: Link::new(job, handoff, progress, watch),
             batch: Batch::new(Tag::Batch),
             cache,
             inserts_only,

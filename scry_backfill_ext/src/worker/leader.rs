@@ -73,6 +73,7 @@ fn run(job: JobRef) {
         job::tables(&name).iter().filter(|t| t.state != "excluded").map(|t| t.relid).collect();
     let document = Document {
         copy_id: row.copy_id,
+        snapshot: &snapshot.seen,
         on_error: row.scope.options.on_error,
         catalog: catalog::document(&tables, row.scope.whole_database, &sequences),
     };
@@ -119,8 +120,10 @@ pub fn copied(plan: &Plan, planned: &[TablePlan], applied: &CatalogApplied) -> V
 /// What the leader sends: the catalog, under which snapshot it was read, and
 /// what the job wants done with refused changes.
 #[derive(serde::Serialize)]
-struct Document {
+struct Document<'a> {
     copy_id: u64,
+    /// What the snapshot saw; empty if it is the slot's own.
+    snapshot: &'a str,
     on_error: OnError,
     #[serde(flatten)]
     catalog: scry_wire::catalog::Catalog,

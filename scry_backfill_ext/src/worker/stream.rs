@@ -26,6 +26,7 @@ use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use super::state::{self, History, Next};
 use crate::api::refusal::{Refusal, or_raise};
 use crate::api::version;
+use crate::confirm::Progress;
 use crate::decode::output::{Output, Schemas};
 use crate::decode::relation_cache::{Followed, RelationCache};
 use crate::decode::schema;
@@ -251,8 +252,7 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, mut watc
     let mut output = Output::new(
         job,
         session.handoff,
-        applied,
-        start,
+        Progress::new(applied, start),
         RelationCache::new(followed),
         row.inserts_only,
         Schemas::new(row),

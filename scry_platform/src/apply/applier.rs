@@ -8,7 +8,8 @@
 //!         nobody attached ──┼── Failed ◄── refuses ─────┘     └───────────────────────┘
 //! ```
 //!
-//! With a journal the applier is a task of its own: it goes on when the
+//! With a journal the applier is a task of its own: it begins when the copy is
+//! complete (until then the journal only grows), goes on when the
 //! connection ends, and ends when all is applied and nobody is connected. What
 //! the shadow refuses ends it, and the connection with it, so that the source
 //! says so; the next connection has it try again. Anything else (a server that
@@ -134,6 +135,7 @@ impl Seat {
 /// A connection that feeds the journal; it no longer does when this is dropped.
 pub struct Attached {
     shadow: Arc<Shadow>,
+    journaling: Arc<Journaling>,
     /// The journal.
     pub journal: Arc<Journal>,
 }
@@ -147,6 +149,19 @@ impl Attached {
         held.connection = Some((held.number, sender.clone()));
         drop(held);
         self.shadow.marks_changed();
+    }
+
+    /// The copy is complete: what the journal holds can be applied.
+    pub fn start(&self) {
+        start(&self.shadow, &self.journaling, &mut self.shadow.seat.lock(), &self.journal);
+    }
+
+    /// Waits for the applier to run, or to say what keeps it from that. A
+    /// shadow that does not answer is not waited for.
+    pub async fn settled(&self) {
+        let mut state = self.watch();
+        let settled = state.wait_for(|state| !matches!(state, State::Starting));
+        let _ = tokio::time::timeout(START_TIMEOUT, settled).await;
     }
 
     /// Follows the applier.
@@ -221,8 +236,8 @@ impl Outlet<'_> {
     }
 }
 
-/// Attaches a connection: it has begun in the journal, and the applier runs or
-/// tries to. Begins first: an applier that starts must not meet what is dropped.
+/// Attaches a connection: it has begun in the journal. The applier is to be
+/// started after that: it must not meet what is dropped.
 pub async fn attach(
     shadow: &Arc<Shadow>,
     journaling: &Arc<Journaling>,
@@ -235,14 +250,13 @@ pub async fn attach(
     {
         let mut held = shadow.seat.lock();
         held.attached = true;
+        if !held.running {
+            // What an applier of another time failed with is not this connection's.
+            shadow.seat.state.send_replace(State::Off);
+        }
         shadow.seat.wanted.send_replace(true);
-        start(shadow, journaling, &mut held, &journal);
     }
-    let attached = Attached { shadow: shadow.clone(), journal };
-    let mut state = shadow.seat.watch();
-    // A shadow that does not answer is not waited for.
-    let settled = state.wait_for(|state| !matches!(state, State::Starting));
-    let _ = tokio::time::timeout(START_TIMEOUT, settled).await;
+    let attached = Attached { shadow: shadow.clone(), journaling: journaling.clone(), journal };
     Ok((attached, opened))
 }
 
@@ -300,7 +314,6 @@ fn identity(origin: &Origin) -> Identity {
         system_identifier: origin.system_identifier,
         database_oid: origin.database_oid,
         generation: origin.generation,
-        copy_id: origin.copy_id,
     }
 }
 
@@ -359,6 +372,7 @@ async fn attempt(
         let tail = Tail::new(journal.clone(), origin.applied_lsn).await?;
         let outlet = Outlet::Journal(&shadow.seat, journal.clone());
         let worker = Worker::new(shadow, &origin, session, outlet, tail.timeline()).await?;
+        let worker = worker.beginning_at(tail.base());
         Ok::<_, Error>((worker, Input::journal(tail, shadow.seat.wanted.subscribe())))
     };
     let lasts = |error: Error| (matches!(error, Error::Busy(_) | Error::Journal { .. }), error);

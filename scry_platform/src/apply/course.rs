@@ -33,13 +33,24 @@ pub struct Course {
     order: Order,
     applied: Lsn,
     reached: Lsn,
+    /// What ends up to here is passed over.
+    floor: Lsn,
+    /// Where the input is.
+    place: Lsn,
 }
 
 impl Course {
     /// A connection that goes on from `applied`, the shadow's position.
     #[must_use]
     pub fn new(applied: Lsn) -> Self {
-        Course { order: Order::new(applied), applied, reached: applied }
+        Course { order: Order::new(applied), applied, reached: applied, floor: applied, place: applied }
+    }
+
+    /// The input begins at `base`, which may be before the shadow's position.
+    #[must_use]
+    pub fn from(mut self, base: Lsn) -> Self {
+        self.place = base;
+        self
     }
 
     /// A transaction begins.
@@ -50,6 +61,7 @@ impl Course {
     /// A transaction ends; says whether it was one to apply.
     pub fn commit(&mut self, commit: Commit) -> Result<Turn> {
         let turn = self.order.commit(commit)?;
+        self.place.advance(commit.end_lsn);
         if turn == Turn::Apply {
             self.reached.advance(commit.end_lsn);
         }
@@ -58,9 +70,19 @@ impl Course {
 
     /// Everything before `lsn` has been sent.
     pub fn keepalive(&mut self, lsn: Lsn) {
+        if !self.in_transaction() {
+            self.place.advance(lsn);
+        }
         if let Some(lsn) = self.order.keepalive(lsn) {
             self.reached.advance(lsn);
         }
+    }
+
+    /// Whether what comes now came before, and has had its effect. For what
+    /// stands outside of transactions.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        self.place < self.floor
     }
 
     /// The shadow has committed `step`, and has flushed it. Gives what may be
@@ -79,9 +101,10 @@ impl Course {
     }
 
     /// Another connection of the source goes on, between two transactions: from
-    /// `reached`, or before it.
-    pub fn reconnected(&mut self) {
+    /// `base`, which is `reached` or before it.
+    pub fn reconnected(&mut self, base: Lsn) {
         self.order = Order::new(self.reached);
+        (self.floor, self.place) = (self.reached, base);
     }
 
     /// A change inside a transaction.
@@ -148,6 +171,22 @@ mod tests {
         assert!(course.durable(Step { to: Lsn(130), ..step }).is_err(), "never reached");
         course.durable(step).unwrap();
         assert!(course.durable(step).is_err(), "moved twice");
+    }
+
+    #[test]
+    fn knows_what_comes_again() {
+        let mut course = Course::new(Lsn(100)).from(Lsn(60));
+        assert!(course.is_repeated());
+        course.keepalive(Lsn(80));
+        assert!(course.is_repeated());
+        assert_eq!(transaction(&mut course, 80, 100), Turn::Skip);
+        assert!(!course.is_repeated());
+        assert_eq!(transaction(&mut course, 100, 120), Turn::Apply);
+        course.reconnected(Lsn(110));
+        assert!(course.is_repeated(), "the source goes on a little before");
+        course.keepalive(Lsn(120));
+        assert!(!course.is_repeated());
+        assert!(!Course::new(Lsn(100)).is_repeated());
     }
 
     #[test]

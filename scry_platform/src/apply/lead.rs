@@ -16,7 +16,7 @@ use super::absent;
 use super::hold::late;
 use super::schema::{self, PreData, Progress, SchemaError, quote};
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
-use crate::origin;
+use crate::origin::{self, rounds::Round};
 use crate::shadow::{Connector, Purpose, Session, Shadow};
 use crate::{Error, Result};
 use scry_wire::catalog::{Catalog, Class, Entry};
@@ -26,7 +26,6 @@ use scry_wire::message::{
     CatalogApplied, CopiedTable, CopyFinish, CopyFinished, CopyProgress, CopyState, Hello, LateCopy,
     LeftOutText, Message,
 };
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -95,14 +94,6 @@ fn append(document: &mut Vec<u8>, frame: &Frame) -> Result<bool> {
     Ok(!frame.continued())
 }
 
-/// The part of the document that is about the copy, not the schema.
-#[derive(Debug, Deserialize)]
-struct CopyHead {
-    /// The snapshot under which the document was read and chunks will be.
-    #[serde(default)]
-    copy_id: u64,
-}
-
 async fn apply_catalog(
     shadow: &Arc<Shadow>,
     hello: &Hello,
@@ -112,11 +103,12 @@ async fn apply_catalog(
 ) -> Result<()> {
     let bad = |e: serde_json::Error| Error::protocol(format!("the catalog document cannot be read: {e}"));
     let catalog: Arc<Catalog> = Arc::new(serde_json::from_slice(document).map_err(bad)?);
-    let copy_id = serde_json::from_slice::<CopyHead>(document).map_err(bad)?.copy_id;
+    let round = serde_json::from_slice::<Round>(document).map_err(bad)?;
+    round.seen_by().map_err(Error::protocol)?;
     check_names(&catalog)?;
     let origin = shadow.refresh(session).await?;
     let same_generation = origin.as_ref().is_some_and(|o| o.generation == hello.generation);
-    let same_copy = same_generation && origin.as_ref().is_some_and(|o| o.copy_id == copy_id);
+    let same_copy = same_generation && origin.as_ref().is_some_and(|o| o.copy_id == round.copy_id);
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     let stored = if same_generation { stored_catalog(session).await? } else { None };
     let same_schema = stored.is_some_and(|stored| is_same_schema(&stored, &catalog));
@@ -126,8 +118,8 @@ async fn apply_catalog(
     let notes = match (state, same_schema) {
         // All of it is here; the receipt says so.
         (CopyState::Copied, true) => origin::left_out(&**session).await?,
-        (CopyState::Copying, true) => keep(shadow, hello, session, copy_id, &catalog, document).await?,
-        _ => start_over(shadow, hello, session, copy_id, &catalog, document).await?,
+        (CopyState::Copying, true) => keep(shadow, hello, session, &round, &catalog, document).await?,
+        _ => start_over(shadow, hello, session, &round, &catalog, document).await?,
     };
     shadow.refresh(session).await?;
     drop(everybody_out);
@@ -140,7 +132,7 @@ async fn keep(
     shadow: &Arc<Shadow>,
     hello: &Hello,
     session: &Session,
-    copy_id: u64,
+    round: &Round,
     catalog: &Arc<Catalog>,
     document: &[u8],
 ) -> Result<Vec<LeftOutText>> {
@@ -150,7 +142,7 @@ async fn keep(
     tidy(&mut left_out);
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
     absent::renew(&**session, &made.absent).await?;
-    if shadow.origin().is_some_and(|o| o.copy_id != copy_id) {
+    if shadow.origin().is_some_and(|o| o.copy_id != round.copy_id) {
         let ledger = origin::ledger(&**session).await?;
         let names = table_names(catalog);
         let partial: Vec<u32> = ledger.iter().filter(|t| !t.is_complete()).map(|t| t.copied.relid).collect();
@@ -164,7 +156,7 @@ async fn keep(
             .await
             .map_err(Error::sql("clear the ledger of tables that are not whole"))?;
     }
-    origin::begin_copy(&**session, hello, copy_id).await?;
+    origin::begin_copy(&**session, hello, round).await?;
     origin::store_catalog(&**session, Some(document)).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new snapshot"))?;
     Ok(left_out)
@@ -175,7 +167,7 @@ async fn start_over(
     shadow: &Arc<Shadow>,
     hello: &Hello,
     session: &Session,
-    copy_id: u64,
+    round: &Round,
     catalog: &Arc<Catalog>,
     document: &[u8],
 ) -> Result<Vec<LeftOutText>> {
@@ -189,12 +181,12 @@ async fn start_over(
     let left_out: Vec<LeftOutText> = made.left_out.into_iter().map(to_text).collect();
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
     absent::renew(&**session, &made.absent).await?;
-    origin::begin_copy(&**session, hello, copy_id).await?;
+    origin::begin_copy(&**session, hello, round).await?;
     origin::store_catalog(&**session, Some(document)).await?;
     origin::store_left_out(&**session, &left_out).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new schema"))?;
     tracing::info!(
-        shadow = %shadow.database, generation = hello.generation, copy_id,
+        shadow = %shadow.database, generation = hello.generation, copy_id = round.copy_id,
         objects = catalog.objects.len(), left_out = left_out.len(), absent = made.absent.len(),
         "schema made; the copy begins"
     );

@@ -1,16 +1,16 @@
 //! The stream's connection: from frames to confirmations.
 //!
 //! ```text
-//! seat ─► shadow's position ─► Welcome ─► wait until the copy is complete ─┐
-//!   without a journal: frames ─► worker ─► commit ─► Confirm ◄─────────────┤
-//!   with one: frames ─► border ─► journal ─► Confirm (durable, applied) ◄──┘
-//!                                    └─► applier, a task of its own
+//! seat ─► shadow's position ─► Welcome
+//!   without a journal: wait until the copy is complete ─► frames ─► worker ─► commit ─► Confirm
+//!   with one: wait until the copy has begun ─► frames ─► border ─► journal ─► Confirm (durable, applied)
+//!                                      the copy is complete: applier, a task of its own ◄─┘
 //! ```
 //!
-//! Invariants: nothing is read before the copy is complete, nor while the
-//! journal has no room: the peer's window holds the rest. Confirmed is what is
-//! durable, in the journal or on the shadow, and was sent on this connection or
-//! stood in its welcome.
+//! Invariants: nothing is applied before the copy is complete; without a
+//! journal nothing is read before that, nor while it has no room: the peer's
+//! window holds the rest. Confirmed is what is durable, in the journal or on
+//! the shadow, and was sent on this connection or stood in its welcome.
 
 use super::applier::{self, Attached, Journaling, Outlet, State};
 use super::worker::{Input, Link, Next, Worker, open_locked};
@@ -92,21 +92,23 @@ async fn journaled(
         Ok(Err(error)) => remembered(shadow, error)?,
         Err(_) => shadow.origin(),
     };
-    let was_copied = is_copied(origin.as_ref(), hello);
-    if !was_copied {
+    let was_begun = is_begun(origin.as_ref(), hello);
+    if !was_begun {
         sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
-        wait_until_copied(shadow, hello).await?;
+        wait_until_begun(shadow, hello).await?;
     }
-    let copied = |o: &Origin| is_copied(Some(o), hello);
-    let origin = shadow.origin().filter(copied).ok_or_else(another_history)?;
+    let begun = |o: &Origin| is_begun(Some(o), hello);
+    let origin = shadow.origin().filter(begun).ok_or_else(another_history)?;
     let (attached, opened) = applier::attach(shadow, journaling, &origin, hello.timeline).await?;
-    // The applier may have read it again.
-    let origin = shadow.origin().filter(copied).ok_or_else(another_history)?;
-    let journal = attached.journal.clone();
-    if !was_copied && opened.position > origin.applied_lsn {
-        return Err(Error::Busy("the copy was completed while the connection began".to_owned()));
+    let is_copied = is_copied(Some(&origin), hello);
+    if is_copied {
+        attached.start();
+        attached.settled().await;
     }
-    if was_copied {
+    let journal = attached.journal.clone();
+    if was_begun {
+        // The applier may have read it again.
+        let origin = shadow.origin().filter(begun).ok_or_else(another_history)?;
         let mut welcome = super::welcome(shadow, hello, Some(&origin));
         // The shadow may show more of an earlier connection by now.
         welcome.applied_lsn = journal.applied().min(opened.position);
@@ -117,6 +119,7 @@ async fn journaled(
     attached.listen(sender);
     let mut pump = Pump {
         attached,
+        is_copied,
         session: opened.session,
         sender,
         borders: Borders::new(opened.position),
@@ -127,7 +130,12 @@ async fn journaled(
         syncing: None,
         told: Notice { level: Level::Info, message: String::new(), hint: String::new() },
     };
-    pump.run(Link::start(reader)).await
+    let mut origins = shadow.watch();
+    let copied = async move {
+        let copied = origins.wait_for(|origin| self::is_copied(origin.as_ref(), hello)).await;
+        copied.map(drop).map_err(|_| Error::Stopping)
+    };
+    pump.run(Link::start(reader), copied).await
 }
 
 /// What the shadow says of itself.
@@ -152,6 +160,17 @@ fn is_copied(origin: Option<&Origin>, hello: &Hello) -> bool {
     origin.is_some_and(|o| o.copy_state_of(hello.generation) == CopyState::Copied)
 }
 
+fn is_begun(origin: Option<&Origin>, hello: &Hello) -> bool {
+    origin.is_some_and(|o| o.copy_state_of(hello.generation) != CopyState::None)
+}
+
+/// Nothing of an earlier history is left by then.
+async fn wait_until_begun(shadow: &Shadow, hello: &Hello) -> Result<()> {
+    let mut watch = shadow.watch();
+    let begun = watch.wait_for(|origin| is_begun(origin.as_ref(), hello)).await;
+    begun.map(drop).map_err(|_| Error::Stopping)
+}
+
 async fn wait_until_copied(shadow: &Shadow, hello: &Hello) -> Result<()> {
     let mut watch = shadow.watch();
     let copied = watch.wait_for(|origin| is_copied(origin.as_ref(), hello)).await;
@@ -161,6 +180,8 @@ async fn wait_until_copied(shadow: &Shadow, hello: &Hello) -> Result<()> {
 /// A connection that feeds the journal.
 struct Pump<'a> {
     attached: Attached,
+    /// The copy is complete: changes are applied.
+    is_copied: bool,
     /// The journal's number of this connection.
     session: u64,
     sender: &'a FrameSender,
@@ -178,7 +199,8 @@ struct Pump<'a> {
 }
 
 impl Pump<'_> {
-    async fn run(&mut self, mut link: Link) -> Result<()> {
+    async fn run(&mut self, mut link: Link, copied: impl Future<Output = Result<()>>) -> Result<()> {
+        tokio::pin!(copied);
         let journal = self.attached.journal.clone();
         let (mut status, mut applied) = (journal.watch(), journal.watch_applied());
         let mut state = self.attached.watch();
@@ -199,11 +221,17 @@ impl Pump<'_> {
                         self.pending = Some(self.borders.scan(payload, continued)?);
                     }
                     Next::Failed(error) => return Err(error),
-                    Next::End | Next::Connection(_) => return self.finish(&journal).await,
+                    Next::End | Next::Connection { .. } => return self.finish(&journal).await,
                 },
                 synced = syncing => {
                     self.syncing = None;
                     synced.map_err(|_| Error::Stopping)??;
+                }
+                done = &mut copied, if !self.is_copied => {
+                    done?;
+                    self.is_copied = true;
+                    self.moved_at = Instant::now();
+                    self.attached.start();
                 }
                 _ = status.changed() => {}
                 changed = applied.changed() => {
@@ -315,6 +343,8 @@ impl Pump<'_> {
             |message: String, hint: &str| Notice { level: Level::Warning, message, hint: hint.to_owned() };
         let is_behind = journal.status().mark > journal.applied();
         let cause = match self.attached.state() {
+            _ if !self.is_copied && self.pending.is_none() => None,
+            _ if !self.is_copied => Some(("tables are still being copied".to_owned(), String::new())),
             State::Trouble(why) => Some((why.message, why.hint)),
             _ if is_behind && self.moved_at.elapsed() >= STALLED_AFTER => {
                 let seconds = STALLED_AFTER.as_secs();

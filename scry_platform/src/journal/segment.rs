@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header  magic 8, version 2, flags 2 (1: begins a connection), timeline 4, number 8,
-//!         system_identifier 8, database_oid 4, generation 8, copy_id 8, base 8, crc32c 4
+//!         system_identifier 8, database_oid 4, generation 8, base 8, crc32c 4
 //! record  length 4, flags 4 (1: the last change goes on), mark 8, chain 4, payload
 //! ```
 //!
@@ -18,7 +18,7 @@ use scry_wire::Lsn;
 use scry_wire::limits::FRAME_PAYLOAD_MAX;
 
 /// Bytes of a segment's header.
-pub const HEADER_LEN: usize = 64;
+pub const HEADER_LEN: usize = 56;
 /// Bytes before a record's payload.
 pub const RECORD_HEAD_LEN: usize = 20;
 /// Bytes of the largest record.
@@ -37,8 +37,6 @@ pub struct Header {
     pub database_oid: u32,
     /// The job's full start.
     pub generation: u64,
-    /// The copy that the changes follow.
-    pub copy_id: u64,
     /// The position before the first record.
     pub base: Lsn,
     /// A connection of the source begins here.
@@ -64,7 +62,6 @@ impl Header {
         put(&self.system_identifier.to_be_bytes());
         put(&self.database_oid.to_be_bytes());
         put(&self.generation.to_be_bytes());
-        put(&self.copy_id.to_be_bytes());
         put(&self.base.0.to_be_bytes());
         let crc = seed(&bytes);
         if let Some(place) = bytes.last_chunk_mut() {
@@ -88,7 +85,6 @@ impl Header {
             system_identifier: u64::from_be_bytes(take(&mut rest)?),
             database_oid: u32::from_be_bytes(take(&mut rest)?),
             generation: u64::from_be_bytes(take(&mut rest)?),
-            copy_id: u64::from_be_bytes(take(&mut rest)?),
             base: Lsn(u64::from_be_bytes(take(&mut rest)?)),
             begins_connection: flags == 1,
         };
@@ -250,7 +246,7 @@ pub fn find_end<E>(header: &Header, mut read: impl FnMut() -> Result<Bytes, E>) 
 const MAGIC: &[u8; 8] = b"SCRYJRNL";
 const VERSION: u16 = 1;
 
-const _: () = assert!(8 + 2 + 2 + 4 + 8 + 8 + 4 + 8 + 8 + 8 + 4 == HEADER_LEN, "the fields fill the header");
+const _: () = assert!(8 + 2 + 2 + 4 + 8 + 8 + 4 + 8 + 8 + 4 == HEADER_LEN, "the fields fill the header");
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +260,6 @@ mod tests {
             system_identifier: 7,
             database_oid: 5,
             generation: 9,
-            copy_id: 2,
             base: Lsn(100),
             begins_connection: true,
         }

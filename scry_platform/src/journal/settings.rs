@@ -33,14 +33,14 @@ impl Journals {
     /// The directory cannot be used.
     pub fn open(&self, identity: Identity, job: &str) -> Result<Arc<Journal>> {
         let job = job_dir(&identity, job);
-        let own = format!("{job}-{:x}-{:x}", identity.generation, identity.copy_id);
+        let own = format!("{job}-{:x}", identity.generation);
         let cannot = |dir: &Path, error: std::io::Error| failed("open", dir, &error);
         super::store::make_dir(&self.dir).map_err(|e| cannot(&self.dir, e))?;
         for entry in std::fs::read_dir(&self.dir).map_err(|e| cannot(&self.dir, e))?.flatten() {
             let name = entry.file_name();
             let of_job = name.to_str().is_some_and(|name| {
                 let history = name.strip_prefix(&job).and_then(|rest| rest.strip_prefix('-'));
-                history.is_some_and(|text| text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'))
+                history.is_some_and(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))
             });
             if of_job && name.to_str() != Some(&own) {
                 tracing::info!(journal = %entry.path().display(), "removing the journal of an earlier history");
@@ -54,7 +54,7 @@ impl Journals {
     /// Whether the shadow of this history has a journal with something in it.
     #[must_use]
     pub fn has(&self, identity: &Identity, job: &str) -> bool {
-        let dir = format!("{}-{:x}-{:x}", job_dir(identity, job), identity.generation, identity.copy_id);
+        let dir = format!("{}-{:x}", job_dir(identity, job), identity.generation);
         std::fs::read_dir(self.dir.join(dir)).is_ok_and(|mut entries| entries.next().is_some())
     }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn names_a_directory_for_any_job() {
-        let identity = Identity { system_identifier: 7, database_oid: 5, generation: 1, copy_id: 1 };
+        let identity = Identity { system_identifier: 7, database_oid: 5, generation: 1 };
         assert_eq!(job_dir(&identity, "default"), "7-5-default");
         assert_eq!(job_dir(&identity, "../é-1"), "7-5-%2e%2e%2f%c3%a9%2d1");
         assert!(job_dir(&identity, &"/".repeat(63)).len() < 240);

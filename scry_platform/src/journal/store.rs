@@ -37,8 +37,6 @@ pub struct Identity {
     pub database_oid: u32,
     /// The job's full start.
     pub generation: u64,
-    /// The copy that the changes follow.
-    pub copy_id: u64,
 }
 
 /// What a journal tells whoever waits.
@@ -85,6 +83,8 @@ pub(super) struct Start {
     pub(super) place: Place,
     pub(super) chain: u32,
     pub(super) timeline: u32,
+    /// The position there.
+    pub(super) base: Lsn,
 }
 
 /// What is to be done to read on from a place.
@@ -167,6 +167,8 @@ impl Journal {
     pub fn open(dir: &Path, identity: Identity, bytes_max: u64) -> io::Result<Self> {
         make_dir(dir)?;
         let mut segments = read_segments(dir, &identity)?;
+        // What is called durable below must be found again.
+        File::open(dir)?.sync_all()?;
         let mut border = Border { at: Place { segment: 0, offset: 0 }, lsn: Lsn::INVALID };
         if let Some(last) = segments.back_mut() {
             let lsn = cut_torn(last)?;
@@ -280,8 +282,13 @@ impl Journal {
         if durable.at == inner.written && is_fresh(inner) {
             return Ok(());
         }
-        while inner.segments.back().is_some_and(|segment| segment.header.number > durable.at.segment) {
-            remove(inner.segments.pop_back());
+        let is_behind = |segment: &Segment| segment.header.number > durable.at.segment;
+        if inner.segments.back().is_some_and(is_behind) {
+            while inner.segments.back().is_some_and(is_behind) {
+                remove(inner.segments.pop_back());
+            }
+            // None of them may come back between the last and the next.
+            File::open(&self.dir)?.sync_all()?;
         }
         if let Some(last) = inner.segments.back_mut() {
             (last.closed, last.len) = (true, durable.at.offset);
@@ -308,20 +315,12 @@ impl Journal {
 
     /// Makes the next segment; the last one must be closed.
     fn add_segment(&self, inner: &mut Inner, base: Lsn, begins_connection: bool) -> io::Result<()> {
-        let Identity { system_identifier, database_oid, generation, copy_id } = self.identity;
+        let Identity { system_identifier, database_oid, generation } = self.identity;
         let number = inner.next_number;
         inner.next_number += 1;
         let timeline = inner.timeline;
-        let header = Header {
-            number,
-            timeline,
-            system_identifier,
-            database_oid,
-            generation,
-            copy_id,
-            base,
-            begins_connection,
-        };
+        let header =
+            Header { number, timeline, system_identifier, database_oid, generation, base, begins_connection };
         let path = self.dir.join(format!("{number:016x}.{EXTENSION}"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let (len, file) = (HEADER_LEN as u64, Arc::new(file));
@@ -561,7 +560,8 @@ impl Journal {
     /// Where reading begins for a shadow at `applied`; `None` when what it
     /// needs first is not here. Records go to `feed` as they are written.
     pub(super) fn subscribe(&self, applied: Lsn, feed: mpsc::Sender<Part>) -> Option<Start> {
-        self.set_applied(applied);
+        // The only writer says so: a shadow that was restored stands before what was known.
+        self.applied.send_if_modified(|known| std::mem::replace(known, applied) != applied);
         let mut inner = self.lock();
         self.reap(&mut inner, applied);
         inner.feed = Some(feed);
@@ -572,11 +572,14 @@ impl Journal {
         if segments.is_empty() {
             let segment = inner.next_number - 1;
             let place = Place { segment, offset: HEADER_LEN as u64 };
-            return Some(Start { place, chain: 0, timeline: 0 });
+            self.consumed(place);
+            return Some(Start { place, chain: 0, timeline: 0, base: applied });
         }
-        let start = segments.iter().rfind(|segment| segment.header.base <= applied)?;
-        let place = Place { segment: start.header.number, offset: HEADER_LEN as u64 };
-        Some(Start { place, chain: start.header.chain(), timeline: start.header.timeline })
+        let header = segments.iter().map(|segment| segment.header).rfind(|header| header.base <= applied)?;
+        let place = Place { segment: header.number, offset: HEADER_LEN as u64 };
+        // What an earlier reader had is nothing to this one.
+        self.consumed(place);
+        Some(Start { place, chain: header.chain(), timeline: header.timeline, base: header.base })
     }
 
     /// The applier has come so far.
@@ -683,7 +686,6 @@ fn read_segments(dir: &Path, identity: &Identity) -> io::Result<VecDeque<Segment
                 system_identifier: header.system_identifier,
                 database_oid: header.database_oid,
                 generation: header.generation,
-                copy_id: header.copy_id,
             };
             let named = format!("{:016x}", header.number);
             whose == *identity && path.file_stem().is_some_and(|stem| *stem == *named)

@@ -28,8 +28,13 @@ use tokio::sync::{mpsc, watch};
 pub enum Event {
     /// Changes.
     Part(Part),
-    /// Another connection of the source begins, on this timeline; what is open is void.
-    Connection(u32),
+    /// Another connection of the source begins; what is open is void.
+    Connection {
+        /// Its timeline.
+        timeline: u32,
+        /// The position that it goes on from.
+        base: Lsn,
+    },
 }
 
 /// A reader of the journal; there is one at a time.
@@ -44,6 +49,7 @@ pub struct Tail {
     place: Place,
     chain: u32,
     timeline: u32,
+    base: Lsn,
     status: watch::Receiver<Status>,
 }
 
@@ -64,16 +70,22 @@ impl Tail {
         let status = journal.watch();
         let of = journal.clone();
         let start = blocking(move || of.subscribe(applied, sender)).await?;
-        let Some(Start { place, chain, timeline }) = start else {
+        let Some(Start { place, chain, timeline, base }) = start else {
             return Err(discard(&journal, "it begins behind the shadow's position").await);
         };
-        Ok(Tail { journal, feed, front: None, read: VecDeque::new(), place, chain, timeline, status })
+        Ok(Tail { journal, feed, front: None, read: VecDeque::new(), place, chain, timeline, base, status })
     }
 
     /// The source's timeline where reading begins; 0 if nothing stands there.
     #[must_use]
     pub fn timeline(&self) -> u32 {
         self.timeline
+    }
+
+    /// The position where reading begins: the shadow's, or before it.
+    #[must_use]
+    pub fn base(&self) -> Lsn {
+        self.base
     }
 
     /// What comes next, if it is there. `reached` is the position that the
@@ -106,7 +118,8 @@ impl Tail {
                     self.chain = header.chain();
                     self.journal.consumed(self.place);
                     if header.begins_connection {
-                        return Ok(Some(Event::Connection(header.timeline)));
+                        let Header { timeline, base, .. } = header;
+                        return Ok(Some(Event::Connection { timeline, base }));
                     }
                 }
                 Err(what) => return Err(discard(&self.journal, &what).await),

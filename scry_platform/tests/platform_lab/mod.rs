@@ -187,6 +187,25 @@ pub async fn connect(url: &str) -> Client {
     client
 }
 
+/// Kills a server, and waits for its backends: one that is about to notice may
+/// still answer.
+pub async fn kill_server(postmaster: u32) {
+    // proc(5): after the name in brackets stand the state and the parent.
+    let look = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        Some((fields.next()? != "Z", fields.next()?.parse::<u32>().ok()?))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut family = processes.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>();
+    family.retain(|pid| look(pid).is_some_and(|(_, parent)| parent == postmaster));
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-9", &postmaster.to_string()]).status().unwrap().success());
+    while family.iter().any(|pid| look(pid).is_some_and(|(lives, _)| lives)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 pub fn is_root() -> bool {
     Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
 }

@@ -24,8 +24,13 @@ use tokio::task::JoinHandle;
 pub enum Next {
     /// A batch's payload, and whether its last change goes on in the next one.
     Part(Bytes, bool),
-    /// Another connection of the source begins, on this timeline: what is open is void.
-    Connection(u32),
+    /// Another connection of the source begins: what is open is void.
+    Connection {
+        /// Its timeline.
+        timeline: u32,
+        /// The position that it goes on from.
+        base: Lsn,
+    },
     /// Nothing comes any more.
     End,
     /// Nothing comes any more, and why.
@@ -186,7 +191,7 @@ impl Source {
             Source::Link(link) => Ok(link.try_recv()),
             Source::Journal { tail, wanted } => Ok(match tail.try_next(reached).await? {
                 Some(Event::Part(part)) => Some(Next::Part(part.payload, part.continued)),
-                Some(Event::Connection(timeline)) => Some(Next::Connection(timeline)),
+                Some(Event::Connection { timeline, base }) => Some(Next::Connection { timeline, base }),
                 None => (!*wanted.borrow_and_update()).then_some(Next::End),
             }),
         }

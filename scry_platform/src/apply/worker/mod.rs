@@ -30,6 +30,7 @@ use super::quarantine::tell::Teller;
 use super::relation_map::RelationMap;
 use super::writer::Writer;
 use crate::origin::Origin;
+use crate::origin::rounds::Rounds;
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result, metrics};
 use bytes::Bytes;
@@ -67,6 +68,8 @@ pub(super) struct Worker<'a> {
     batch: Batch,
     position_written: Instant,
     holds: Holds,
+    /// What the snapshots of the copy saw.
+    rounds: Rounds,
     /// Moves when a late copy has come further.
     hold_news: watch::Receiver<u64>,
     /// What is done with refused changes, as the job's document says.
@@ -100,7 +103,7 @@ pub(super) enum Ended {
 
 impl<'a> Worker<'a> {
     /// A worker on a session that holds the writer's lock, for the job of `origin`; changes come
-    /// from this timeline of the source.
+    /// from this timeline of the source, from the shadow's position on.
     pub(super) async fn new(
         shadow: &'a Shadow,
         origin: &Origin,
@@ -108,6 +111,7 @@ impl<'a> Worker<'a> {
         outlet: Outlet<'a>,
         timeline: u32,
     ) -> Result<Self> {
+        let rounds = Rounds::load(&*session, origin.copy_id).await?;
         let (hold_news, marks_news) = (shadow.watch_holds(), shadow.watch_marks());
         let holds = Holds::load(&session).await?;
         let document = crate::origin::catalog(&*session).await?.unwrap_or_default();
@@ -127,6 +131,7 @@ impl<'a> Worker<'a> {
             batch: Batch::default(),
             position_written: Instant::now(),
             holds,
+            rounds,
             hold_news,
             xid: 0,
             commit_lsn: Lsn::INVALID,
@@ -137,6 +142,12 @@ impl<'a> Worker<'a> {
         };
         worker.obey().await?;
         Ok(worker)
+    }
+
+    /// Changes come from `base` on, which may be before the shadow's position.
+    pub(super) fn beginning_at(mut self, base: Lsn) -> Self {
+        self.course = self.course.from(base);
+        self
     }
 
     /// Applies what comes, until nothing does.
@@ -153,11 +164,11 @@ impl<'a> Worker<'a> {
             };
             match next {
                 Next::Part(payload, continued) => self.part(payload, continued, &mut input).await?,
-                Next::Connection(_) if self.course.in_transaction() => return Ok(Ended::Again),
-                Next::Connection(timeline) => {
+                Next::Connection { .. } if self.course.in_transaction() => return Ok(Ended::Again),
+                Next::Connection { timeline, base } => {
                     self.timeline = self.timeline.max(timeline);
                     self.writer.set_timeline(self.timeline);
-                    self.course.reconnected();
+                    self.course.reconnected(base);
                     self.assembler = Assembler::new();
                 }
                 Next::End => return self.settle().await.map(|()| Ended::Done),
@@ -253,6 +264,11 @@ impl<'a> Worker<'a> {
     async fn change(&mut self, bytes: &Bytes, whole: &[u8], change: Change<'_>) -> Result<()> {
         match change {
             Change::Insert { relid, .. } | Change::Update { relid, .. } | Change::Delete { relid, .. }
+                if self.rounds.saw(relid, self.xid) =>
+            {
+                self.course.change().map(drop)
+            }
+            Change::Insert { relid, .. } | Change::Update { relid, .. } | Change::Delete { relid, .. }
                 if self.holds.contains(relid) =>
             {
                 if self.row()? == Turn::Skip {
@@ -290,12 +306,15 @@ impl<'a> Worker<'a> {
                 }
                 self.writer.delete(bytes, relid, old).await
             }
-            Change::Truncate { flags, relids } => {
-                if self.row()? == Turn::Skip {
+            Change::Truncate { flags, mut relids } => {
+                relids.retain(|relid| !self.rounds.saw(*relid, self.xid));
+                if self.row()? == Turn::Skip || relids.is_empty() {
                     return Ok(());
                 }
                 self.truncate(flags, relids).await
             }
+            // An older value than the shadow's would be given out twice.
+            Change::Sequence(_) if self.course.is_repeated() => Ok(()),
             Change::Sequence(sequence) => {
                 self.open_batch().await?;
                 self.writer.sequence(sequence).await

@@ -12,6 +12,20 @@ use scry_wire::catalog::{Catalog, Class};
 impl Worker<'_> {
     /// Another catalog document is in force, and tables go on hold with it.
     pub(super) async fn schema(&mut self, hold: &[u32], document: &[u8]) -> Result<()> {
+        if !self.rounds.catalog_saw(self.xid) {
+            return self.follow(hold, document).await;
+        }
+        // The shadow was made from a later one. Tables that are older than that still need what
+        // the stream cannot bring.
+        let hold: Vec<u32> =
+            hold.iter().copied().filter(|relid| !self.rounds.saw(*relid, self.xid)).collect();
+        match crate::origin::catalog(&**self.writer.session()).await? {
+            Some(document) if !hold.is_empty() => self.follow(&hold, &document).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn follow(&mut self, hold: &[u32], document: &[u8]) -> Result<()> {
         let bad = |e| Error::protocol(format!("the catalog document in the stream cannot be read: {e}"));
         let catalog: Catalog = serde_json::from_slice(document).map_err(bad)?;
         self.write_kept().await?;
