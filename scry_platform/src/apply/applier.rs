@@ -283,11 +283,25 @@ fn start(shadow: &Arc<Shadow>, journaling: &Arc<Journaling>, held: &mut Held, jo
     shadow.seat.state.send_replace(State::Starting);
     let (shadow, journal, stopping) = (shadow.clone(), journal.clone(), journaling.stopping.clone());
     journaling.tasks.spawn(async move {
+        let _panic = Panic(&shadow.seat);
         tokio::select! {
             () = run(&shadow, &journal) => {}
             () = stopping.cancelled() => {}
         }
     });
+}
+
+/// Where it panics the applier has ended like any other that fails: the
+/// connection ends too, and the next one has it try again.
+struct Panic<'a>(&'a Seat);
+
+impl Drop for Panic<'_> {
+    fn drop(&mut self) {
+        let error = Error::Busy("applying has ended by a panic; the platform's log has it".to_owned());
+        if let Some(why) = error.refuse().filter(|_| std::thread::panicking()) {
+            self.0.fail(why);
+        }
+    }
 }
 
 /// The journal of this history; one of another history is given up first.
