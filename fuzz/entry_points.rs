@@ -15,6 +15,7 @@ use scry_wire::codec::{Reader, Writer};
 use scry_wire::frame::{Frame, Tag, seal};
 use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX};
 use scry_wire::message::change::{Assembler, Change, ChangeWriter, OldKind, OldTuple};
+use scry_wire::message::piece::Mark;
 use scry_wire::message::{
     Ask, CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress,
     Hello, LateCopy, Message, Notice, Refuse, TableMarks, Tell, Welcome,
@@ -90,7 +91,7 @@ fn control_payload(tag: Tag, payload: &[u8]) {
         Tag::Confirm => message::<Confirm>(payload),
         Tag::Ask => message::<Ask>(payload),
         Tag::Tell => message::<Tell>(payload),
-        Tag::Catalog | Tag::Rows | Tag::Batch => {}
+        Tag::Catalog | Tag::Rows | Tag::Batch | Tag::Piece => {}
     }
 }
 
@@ -106,6 +107,7 @@ fn message<M: Message>(payload: &[u8]) {
 /// anywhere in them change nothing. The first byte says where they are cut.
 pub fn change(input: &[u8]) {
     let Some((cut, batch)) = input.split_first() else { return };
+    mark(batch);
     let mut reader = Reader::new(batch);
     let mut readable = true;
     while reader.remaining() > 0 {
@@ -172,6 +174,17 @@ fn old_bytes<'a>(old: &OldTuple<'a>) -> &'a [u8] {
     match old {
         OldTuple::None => &[],
         OldTuple::Key(tuple) | OldTuple::Full(tuple) => tuple,
+    }
+}
+
+/// Marks between the changes of pieces: what was read is written as the same bytes.
+fn mark(input: &[u8]) {
+    let mut reader = Reader::new(input);
+    if let Ok(mark) = Mark::read(&mut reader) {
+        let mut again = Vec::new();
+        mark.write(&mut again);
+        let consumed = input.len() - reader.remaining();
+        assert_eq!(input.get(..consumed), Some(&again[..]), "{mark:?} is not written as it was read");
     }
 }
 

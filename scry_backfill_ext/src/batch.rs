@@ -49,6 +49,17 @@ impl Batch {
         self.rows += 1;
     }
 
+    /// Frames of what follows have this tag. Only an empty batch changes it.
+    pub fn set_tag(&mut self, tag: Tag) {
+        debug_assert!(self.is_empty(), "a frame has one tag");
+        self.tag = tag;
+    }
+
+    /// Takes back what was appended behind the first `len` bytes of payload.
+    pub fn cut_to(&mut self, len: usize) {
+        self.buf.truncate(FRAME_HEADER_LEN + len);
+    }
+
     /// Bytes of payload.
     pub fn len(&self) -> usize {
         self.buf.len() - FRAME_HEADER_LEN

@@ -49,6 +49,8 @@ static BURST_MULTIPLIER: GucSetting<f64> = GucSetting::<f64>::new(1.5);
 // A frame's bytes are bounded anyway; this bounds the work one frame stands for.
 static BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static ADAPTIVE: GucSetting<bool> = GucSetting::<bool>::new(true);
+// A large transaction would be spilled to production's disk otherwise.
+static STREAM_IN_PROGRESS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static WAL_CHECK_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(30);
 static MAX_WAL_WARNING: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static MAX_WAL_CRITICAL: GucSetting<i32> = GucSetting::<i32>::new(5 * 1024);
@@ -220,6 +222,14 @@ fn define_rates() {
 }
 
 fn define_wal() {
+    GucRegistry::define_bool_guc(
+        c"scry_backfill.stream_in_progress",
+        c"Sends transactions larger than logical_decoding_work_mem before they end.",
+        c"Off, the server spills them to its own disk until they end. Takes effect when a job's worker starts.",
+        &STREAM_IN_PROGRESS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"scry_backfill.wal_check_interval",
         c"How often the WAL kept for jobs is measured at least.",
@@ -352,6 +362,11 @@ pub fn batch_size() -> u32 {
 /// Whether copying gives way to the server's load.
 pub fn adaptive() -> bool {
     ADAPTIVE.get()
+}
+
+/// Whether transactions larger than the server's memory for them are sent before they end.
+pub fn stream_in_progress() -> bool {
+    STREAM_IN_PROGRESS.get()
 }
 
 /// Time between two looks at the WAL kept.

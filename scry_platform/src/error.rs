@@ -79,6 +79,9 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// A large transaction cannot be put aside.
+    #[error("{0}")]
+    Spool(String),
     /// What the shadow's applier ended with, for the connection whose changes
     /// it applies.
     #[error("{}", .0.message)]
@@ -116,6 +119,7 @@ impl Error {
             Error::Auth(_) => (RefuseKind::Auth, true, "Check the token file on both sides."),
             Error::Identity { hint, .. } => (RefuseKind::Identity, false, hint.as_str()),
             Error::Journal { hint, .. } => (RefuseKind::Shadow, true, hint.as_str()),
+            Error::Spool(_) => (RefuseKind::Shadow, true, SPOOL_HINT),
             Error::Busy(_) | Error::Failpoint(_) => (RefuseKind::Busy, true, ""),
             Error::Shadow { hint, retry, .. } => (RefuseKind::Shadow, *retry, hint.as_str()),
             Error::Sql { source, .. } => (RefuseKind::Shadow, true, sql_hint(source)),
@@ -202,6 +206,9 @@ fn sql_hint(error: &tokio_postgres::Error) -> &'static str {
         _ => "",
     }
 }
+
+const SPOOL_HINT: &str = "Mend the disk of the platform's --data-dir. Meanwhile the transaction is sent whole when it \
+     ends; scry_backfill.stream_in_progress = off keeps all of them on the source until then.";
 
 const CONFLICT_HINT: &str = "The shadow was changed by hand, or a copy is incomplete. The row's key stands in \
      scry_shadow.conflict on the shadow; put the row back as it was, or start the job anew.";

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod origin;
 pub mod serve;
 pub mod shadow;
+mod spool;
 pub mod verify;
 
 pub use error::{Error, Result, describe as error_text};

@@ -54,12 +54,13 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
         Err(e) => return Err(format!("cannot lock --data-dir {}: {e}", config.data_dir.display())),
     };
     let tasks = TaskTracker::new();
+    let spool = files.spool();
     let shadows = tokio::select! {
         shadows = open_shadows(&config, files, &stopping, &tasks) => shadows.map_err(|e| one_line(&e))?,
         // The embedded cluster stops when what holds it is dropped.
         () = stopping.cancelled() => return Ok(()),
     };
-    let app = Arc::new(App { shadows, auth, stopping: stopping.clone(), tasks, recorder });
+    let app = Arc::new(App { shadows, auth, stopping: stopping.clone(), tasks, spool, recorder });
     reread_files_on_hangup(&app, listener.tls());
     tracing::info!(
         listen = %listener.address().unwrap_or(config.listen),

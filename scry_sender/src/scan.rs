@@ -113,6 +113,7 @@ impl Scanner {
 pub fn require_from_worker(tag: Tag) -> Result<(), Error> {
     match tag {
         Tag::Batch
+        | Tag::Piece
         | Tag::Rows
         | Tag::ChunkStart
         | Tag::ChunkEnd

@@ -58,6 +58,8 @@ pub enum Tag {
     LateCopy = b'L',
     /// Changes, one after another ([`crate::message::change`]).
     Batch = b'B',
+    /// Changes of transactions in progress ([`crate::message::piece`]).
+    Piece = b'P',
     /// How far the shadow is ([`crate::message::Confirm`]).
     Confirm = b'A',
     /// What a verifying session wants next ([`crate::message::Ask`]).
@@ -87,6 +89,7 @@ impl Tag {
             b'f' => Tag::CopyFinished,
             b'L' => Tag::LateCopy,
             b'B' => Tag::Batch,
+            b'P' => Tag::Piece,
             b'A' => Tag::Confirm,
             b'V' => Tag::Ask,
             b'v' => Tag::Tell,

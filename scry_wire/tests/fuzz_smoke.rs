@@ -92,7 +92,7 @@ fn golden(of_entry_point: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<(Str
 }
 
 fn is_frame(name: &str) -> bool {
-    name != "tuple" && !name.starts_with("change_")
+    name != "tuple" && !name.starts_with("change_") && !name.starts_with("mark_")
 }
 
 #[test]
@@ -112,7 +112,8 @@ fn control_messages() {
 fn changes() {
     let seeds = golden(|name, bytes| match name {
         "batch" => Some([&[7], &bytes[FRAME_HEADER_LEN..]].concat()),
-        _ => name.starts_with("change_").then(|| [&[3], &bytes[..]].concat()),
+        _ if name.starts_with("change_") || name.starts_with("mark_") => Some([&[3], &bytes[..]].concat()),
+        _ => None,
     });
     run("change", entry_points::change, &seeds);
 }

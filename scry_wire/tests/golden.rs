@@ -16,6 +16,7 @@ use scry_wire::message::change::{
     Assembler, Begin, Change, ChangeWriter, Commit, OldKind, OldTuple, Sequence, TRUNCATE_CASCADE,
     TRUNCATE_RESTART,
 };
+use scry_wire::message::piece::{End, Mark};
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Column, Confirm, CopiedTable, CopyFinish, CopyFinished,
     CopyProgress, CopyState, DoneChunk, Format, Hello, LateCopy, LeftOutText, Level, Message, Notice, Refuse,
@@ -384,6 +385,34 @@ fn transaction() -> Vec<u8> {
     write_insert(&mut w);
     w.commit(commit());
     buf
+}
+
+#[test]
+fn marks_of_pieces() {
+    let (xid, subxid) = (1 << 32 | 783, 1 << 32 | 784);
+    let (commit_lsn, end_lsn) = (LSN, Lsn(LSN.0 + 48));
+    for (name, mark) in [
+        ("mark_transaction", Mark::Transaction(xid)),
+        ("mark_subtransaction", Mark::Subtransaction(subxid)),
+        ("mark_abort", Mark::Abort { xid, subxid }),
+        ("mark_end", Mark::End(End { xid, commit_lsn, commit_time: 0x3_019c_2a4b_0d40, end_lsn })),
+    ] {
+        let golden = golden(name);
+        let mut written = Vec::new();
+        mark.write(&mut written);
+        assert_bytes(name, &written, &golden);
+        let mut reader = Reader::new(&golden);
+        assert_eq!(Mark::read(&mut reader), Ok(mark), "{name}");
+        reader.finish("mark").unwrap();
+        assert!(Mark::is_tag(golden[0]), "{name}");
+    }
+}
+
+#[test]
+fn no_change_is_taken_for_a_mark() {
+    for name in hex::names().iter().filter(|name| name.starts_with("change_")) {
+        assert!(!Mark::is_tag(golden(name)[0]), "{name}");
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ fn every_change_has_its_heading() {
         let kind = name.split('_').nth(1).unwrap();
         require(&format!("### {kind}, {tag}"));
     }
+    for name in hex::names().iter().filter_map(|name| name.strip_prefix("mark_")) {
+        require(&format!("### {name}, {}", char::from(hex::golden(&format!("mark_{name}"))[0])));
+    }
 }
 
 #[test]

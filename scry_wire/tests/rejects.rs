@@ -9,6 +9,7 @@ use scry_wire::codec::{Reader, Writer};
 use scry_wire::frame::{Frame, Tag, seal};
 use scry_wire::limits::{COLUMNS_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, MESSAGE_BYTES_MAX};
 use scry_wire::message::change::{Assembler, Change};
+use scry_wire::message::piece::Mark;
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
     LateCopy, Message, Notice, Refuse, TableMarks, Welcome,
@@ -43,6 +44,25 @@ fn too_large<T: std::fmt::Debug>(result: Result<T, Error>, field: &str) {
 
 fn change(bytes: &[u8]) -> Result<Change<'_>, Error> {
     Change::read(&mut Reader::new(bytes))
+}
+
+// Marks.
+
+#[test]
+fn rejects_marks_that_are_none_or_not_whole() {
+    let read = |bytes: &[u8]| Mark::read(&mut Reader::new(bytes));
+    undefined(read(&golden("change_commit")), "mark tag");
+    for name in hex::names().iter().filter(|name| name.starts_with("mark_")) {
+        let whole = golden(name);
+        for len in 0..whole.len() {
+            assert!(matches!(read(&whole[..len]), Err(Error::Truncated { .. })), "{name} cut at {len}");
+        }
+        let mut long = whole.clone();
+        long[4] += 1;
+        long.push(0);
+        assert!(read(&long).is_err(), "{name} with a byte too many");
+    }
+    too_large(read(&[b'P', 0, 0, 0, 33]), "mark length");
 }
 
 // Frames.

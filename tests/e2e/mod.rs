@@ -8,6 +8,7 @@ mod follow;
 mod gaps;
 mod history;
 mod hostile;
+mod in_progress;
 mod in_server;
 mod jobs;
 mod journal;

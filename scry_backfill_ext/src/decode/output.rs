@@ -6,10 +6,14 @@
 //! slot ◄── confirm ◄── frames that come back, read whenever the worker waits
 //! ```
 //!
+//! What comes of a transaction before it ends goes by [`pieces`].
+//!
 //! Invariants: a transaction of which nothing is followed leaves no trace but
 //! the position; a begin is written with the first change that is. A lost
 //! connection ends the process: the launcher starts it again and the stream
 //! goes on from the shadow's position (delivery contract, rule 3).
+
+mod pieces;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -21,9 +25,10 @@ use scry_wire::message::change::{
 };
 use scry_wire::{Lsn, SeenBy};
 
+use self::pieces::Pieces;
 use super::link::Link;
 use super::lull::Lull;
-use super::relation_cache::{Lookup, RelationCache};
+use super::relation_cache::{Entry, Lookup, RelationCache};
 use super::schema::{Asked, Notes, Order, SchemaReader};
 use super::sequence::{HeldRecords, SequenceNames};
 use crate::api::ddl::Note;
@@ -32,7 +37,7 @@ use crate::confirm::Progress;
 use crate::failpoint::{self, step};
 use crate::guc;
 use crate::handoff::Handoff;
-use crate::pg::callbacks::{RowChange, Sink, Transaction};
+use crate::pg::callbacks::{RowChange, Sink, StreamEvent, Transaction};
 use crate::pg::relation::RelationRef;
 use crate::pg::sequence::{NamedSequence, SequenceRecord};
 use crate::pg::snapshot::transaction;
@@ -51,6 +56,7 @@ pub struct Output {
     /// The open transaction's begin stands in the stream.
     begun: bool,
     schemas: Schemas,
+    pieces: Pieces,
     sequences: SequenceNames,
     held_sequences: HeldRecords,
     /// What ends up to here was safe on the platform when this connection began.
@@ -90,6 +96,7 @@ impl Output {
             inserts_only,
             begun: false,
             schemas,
+            pieces: Pieces::default(),
             sequences: SequenceNames::default(),
             held_sequences: HeldRecords::default(),
             start,
@@ -249,7 +256,14 @@ impl Output {
     fn may_wait(&self, transaction: &Transaction) -> bool {
         let saw = self.schemas.seen_by.as_ref().is_some_and(|seen_by| seen_by.saw(transaction.xid));
         let more = wal::flush_position() > transaction.end_lsn;
-        !self.begun && !saw && self.schemas.lull.may_wait(more)
+        !self.begun && !saw && !self.pieces.any() && self.schemas.lull.may_wait(more)
+    }
+
+    /// An order to this job: anything else is nothing.
+    fn order(&self, content: &[u8]) -> Option<Order> {
+        let generation = self.link.live().generation.load(Relaxed);
+        let order = serde_json::from_slice::<Order>(content).ok()?;
+        (order.job == self.link.job().name() && order.generation == generation).then_some(order)
     }
 
     /// Which row has changed is not known: the table goes on hold until it has a
@@ -279,6 +293,15 @@ impl Output {
         self.link.wait(LOCK_TICK);
         latch::serve_interrupts();
         job.say("", "", "");
+    }
+
+    /// The end of a transaction has been written.
+    fn note_end(&mut self, transaction: &Transaction) {
+        self.written.advance(transaction.end_lsn);
+        let live = self.link.live();
+        live.stream_transactions.fetch_add(1, Relaxed);
+        live.sent_commit_time.store(transaction.commit_time, Relaxed);
+        self.link.await_answer(transaction.end_lsn, transaction.commit_time);
     }
 
     fn flush_if_full(&mut self) {
@@ -339,6 +362,48 @@ fn begin_if_new(begun: &mut bool, batch: &mut Batch, transaction: &Transaction) 
     }
 }
 
+/// Writes a row's change; `false` if nothing can be said of it.
+#[inline]
+fn write_row<'t>(
+    buf: &mut Vec<u8>,
+    relation: &RelationRef<'_>,
+    entry: &mut Entry,
+    change: RowChange<'t>,
+    large: &mut Vec<LargeValue<'t>>,
+) -> bool {
+    let relid = entry.description.relid;
+    let old_kind = if entry.is_full { OldKind::Full } else { OldKind::Key };
+    let mut writer = ChangeWriter::new(buf);
+    let open = match change {
+        RowChange::Insert(new) => {
+            let open = writer.insert(relid);
+            relation.encode(&mut entry.encoder, new, writer.tuple(), large);
+            open
+        }
+        RowChange::Update { old: None, new } => {
+            let open = writer.update(relid, OldKind::None);
+            relation.encode(&mut entry.encoder, new, writer.tuple(), large);
+            open
+        }
+        RowChange::Update { old: Some(old), new } => {
+            let open = writer.update(relid, old_kind);
+            relation.encode(&mut entry.encoder, old, writer.tuple(), large);
+            relation.encode(&mut entry.encoder, new, writer.tuple(), large);
+            open
+        }
+        RowChange::Delete(Some(old)) => {
+            let open = writer.delete(relid, old_kind);
+            relation.encode(&mut entry.encoder, old, writer.tuple(), large);
+            open
+        }
+        RowChange::Delete(None) => return false,
+    };
+    if let Err(err) = writer.close_with(open, large.iter().map(|value| value.bytes.len()).sum()) {
+        pgrx::error!("row of table \"{}\" is too large to be sent: {err}", entry.description.name);
+    }
+    true
+}
+
 fn write_sequence(batch: &mut Batch, record: &SequenceRecord, named: &NamedSequence) {
     ChangeWriter::new(batch.buf()).sequence(&Sequence {
         relid: named.relid,
@@ -384,37 +449,10 @@ impl Sink for Output {
             entry.announced = true;
         }
         begin_if_new(&mut self.begun, &mut self.batch, transaction);
-        let relid = entry.description.relid;
-        let old_kind = if entry.is_full { OldKind::Full } else { OldKind::Key };
-        let mut writer = ChangeWriter::new(self.batch.buf());
         // Empty, and not allocated, but for rows with large values.
         let mut large = Vec::new();
-        let open = match change {
-            RowChange::Insert(new) => {
-                let open = writer.insert(relid);
-                relation.encode(&mut entry.encoder, new, writer.tuple(), &mut large);
-                open
-            }
-            RowChange::Update { old: None, new } => {
-                let open = writer.update(relid, OldKind::None);
-                relation.encode(&mut entry.encoder, new, writer.tuple(), &mut large);
-                open
-            }
-            RowChange::Update { old: Some(old), new } => {
-                let open = writer.update(relid, old_kind);
-                relation.encode(&mut entry.encoder, old, writer.tuple(), &mut large);
-                relation.encode(&mut entry.encoder, new, writer.tuple(), &mut large);
-                open
-            }
-            RowChange::Delete(Some(old)) => {
-                let open = writer.delete(relid, old_kind);
-                relation.encode(&mut entry.encoder, old, writer.tuple(), &mut large);
-                open
-            }
-            RowChange::Delete(None) => return,
-        };
-        if let Err(err) = writer.close_with(open, large.iter().map(|value| value.bytes.len()).sum()) {
-            pgrx::error!("row of table \"{}\" is too large to be sent: {err}", entry.description.name);
+        if !write_row(self.batch.buf(), relation, entry, change, &mut large) {
+            return;
         }
         self.batch.count_row();
         if large.is_empty() {
@@ -472,13 +510,7 @@ impl Sink for Output {
             }
             return;
         }
-        // What is not an order to this job is nothing.
-        let Ok(order) = serde_json::from_slice::<Order>(content) else { return };
-        if order.job != self.link.job().name()
-            || order.generation != self.link.live().generation.load(Relaxed)
-        {
-            return;
-        }
+        let Some(order) = self.order(content) else { return };
         self.schemas.dirty = true;
         for relid in order.drop {
             self.schemas.asked.wanted.remove(&relid);
@@ -507,12 +539,12 @@ impl Sink for Output {
         }
         ChangeWriter::new(self.batch.buf())
             .commit(Commit { commit_lsn: transaction.commit_lsn, end_lsn: transaction.end_lsn });
-        self.written.advance(transaction.end_lsn);
-        let live = self.link.live();
-        live.stream_transactions.fetch_add(1, Relaxed);
-        live.sent_commit_time.store(transaction.commit_time, Relaxed);
-        self.link.await_answer(transaction.end_lsn, transaction.commit_time);
+        self.note_end(transaction);
         self.flush_if_full();
+    }
+
+    fn stream(&mut self, event: StreamEvent<'_>) {
+        self.take_piece(event);
     }
 
     fn sequence(&mut self, record: &SequenceRecord) {
@@ -541,6 +573,9 @@ impl Sink for Output {
         }
         self.link.watch();
         self.note_marks();
+        if self.may_begin_pieces() {
+            return false;
+        }
         let flushed = wal::flush_position();
         let moved = std::mem::replace(&mut self.flushed_wal, flushed) != flushed;
         worker::fall_asleep(self.link.live());

@@ -42,6 +42,46 @@ pub enum RowChange<'a> {
     Delete(Option<TupleRef<'a>>),
 }
 
+/// What happens while a transaction is given out in pieces before it ends.
+pub enum StreamEvent<'a> {
+    /// A piece of this transaction begins.
+    Start(u64),
+    /// The piece ends. The server may have broken it off inside a change, because the
+    /// transaction is being aborted.
+    Stop,
+    /// A row has changed.
+    Change {
+        /// The subtransaction, or the transaction itself.
+        subxid: u64,
+        /// The table.
+        relation: RelationRef<'a>,
+        /// What has changed.
+        change: RowChange<'a>,
+    },
+    /// Tables have been truncated.
+    Truncate {
+        /// The subtransaction, or the transaction itself.
+        subxid: u64,
+        /// The tables.
+        relations: Vec<RelationRef<'a>>,
+        /// With those that refer to them.
+        cascade: bool,
+        /// Their sequences begin anew.
+        restart: bool,
+    },
+    /// A message of the extension's own.
+    Message(&'a [u8]),
+    /// A subtransaction has been aborted; the transaction, if that is what is named.
+    Abort {
+        /// The transaction.
+        xid: u64,
+        /// What of it is void.
+        subxid: u64,
+    },
+    /// The transaction has been committed, and all of it has been given out.
+    Commit(Transaction),
+}
+
 /// What takes decoded changes.
 pub trait Sink {
     /// A transaction begins.
@@ -60,6 +100,8 @@ pub trait Sink {
     fn message(&mut self, transaction: &Transaction, content: &[u8]);
     /// The transaction ends.
     fn commit(&mut self, transaction: &Transaction);
+    /// A transaction that has not ended, or was given out in pieces.
+    fn stream(&mut self, event: StreamEvent<'_>);
     /// A sequence has moved.
     fn sequence(&mut self, record: &SequenceRecord);
     /// All WAL has been read, up to `end`: wait for more. `false` ends the reading.
@@ -115,6 +157,13 @@ pub unsafe extern "C-unwind" fn _PG_output_plugin_init(callbacks: *mut pg_sys::O
     callbacks.truncate_cb = Some(truncate);
     callbacks.message_cb = Some(message);
     callbacks.commit_cb = Some(commit);
+    callbacks.stream_start_cb = Some(stream_start);
+    callbacks.stream_stop_cb = Some(stream_stop);
+    callbacks.stream_change_cb = Some(stream_change);
+    callbacks.stream_truncate_cb = Some(stream_truncate);
+    callbacks.stream_message_cb = Some(stream_message);
+    callbacks.stream_abort_cb = Some(stream_abort);
+    callbacks.stream_commit_cb = Some(stream_commit);
 }
 
 #[pg_guard]
@@ -181,20 +230,30 @@ unsafe extern "C-unwind" fn change(
     relation: pg_sys::Relation,
     change: *mut pg_sys::ReorderBufferChange,
 ) {
-    use pg_sys::ReorderBufferChangeType as Type;
     // SAFETY: relation and change are the server's, valid during the callback.
     unsafe {
         let transaction = current(txn);
         let relation = RelationRef::new(relation);
+        let change = row_change(&relation, change);
+        sink().change(&transaction, &relation, change);
+    }
+}
+
+unsafe fn row_change<'a>(
+    relation: &RelationRef<'_>,
+    change: *mut pg_sys::ReorderBufferChange,
+) -> RowChange<'a> {
+    use pg_sys::ReorderBufferChangeType as Type;
+    // SAFETY: the server's, valid during the callback.
+    unsafe {
         let (old, new) = compat::change_tuples(change);
         let (old, new) = (TupleRef::new(old), TupleRef::new(new));
-        let change = match ((*change).action, new) {
+        match ((*change).action, new) {
             (Type::REORDER_BUFFER_CHANGE_INSERT, Some(new)) => RowChange::Insert(new),
             (Type::REORDER_BUFFER_CHANGE_UPDATE, Some(new)) => RowChange::Update { old, new },
             (Type::REORDER_BUFFER_CHANGE_DELETE, _) => RowChange::Delete(old),
             _ => pgrx::error!("unexpected change of relation {} in the WAL", relation.relid()),
-        };
-        sink().change(&transaction, &relation, change);
+        }
     }
 }
 
@@ -209,10 +268,17 @@ unsafe extern "C-unwind" fn truncate(
     // SAFETY: the server passes `count` open relations.
     unsafe {
         let transaction = current(txn);
-        let relations = std::slice::from_raw_parts(relations, count as usize);
-        let relations: Vec<RelationRef<'_>> = relations.iter().map(|r| RelationRef::new(*r)).collect();
+        let relations = truncated(count, relations);
         let truncate = (*change).data.truncate;
         sink().truncate(&transaction, &relations, truncate.cascade, truncate.restart_seqs);
+    }
+}
+
+unsafe fn truncated<'a>(count: std::ffi::c_int, relations: *mut pg_sys::Relation) -> Vec<RelationRef<'a>> {
+    // SAFETY: by contract: so many open relations.
+    unsafe {
+        let relations = std::slice::from_raw_parts(relations, count as usize);
+        relations.iter().map(|relation| RelationRef::new(*relation)).collect()
     }
 }
 
@@ -240,10 +306,121 @@ unsafe extern "C-unwind" fn message(
 ) {
     // SAFETY: a C string of the server's, and `size` bytes that live during the callback.
     unsafe {
-        if !transactional || std::ffi::CStr::from_ptr(prefix) != super::message::PREFIX {
-            return;
+        if is_ours(transactional, prefix) {
+            let transaction = current(txn);
+            sink().message(&transaction, std::slice::from_raw_parts(content.cast(), size));
         }
-        let transaction = current(txn);
-        sink().message(&transaction, std::slice::from_raw_parts(content.cast(), size));
     }
+}
+
+unsafe fn is_ours(transactional: bool, prefix: *const std::ffi::c_char) -> bool {
+    // SAFETY: a C string of the server's.
+    transactional && unsafe { std::ffi::CStr::from_ptr(prefix) } == super::message::PREFIX
+}
+
+// Pieces of transactions in progress. The server calls back within the piece's own transaction
+// of the reorder buffer, where the catalogs can be read by their indexes only: never by a query
+// (heapam.c, "unexpected heap_getnext call during logical decoding"). An ERROR that says that
+// the transaction is being aborted is the server's to catch (reorderbuffer.c,
+// `ReorderBufferProcessTXN`).
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_start(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+) {
+    // SAFETY: given by the server for the time of the callback.
+    let xid = unsafe { (*txn).xid };
+    sink().stream(StreamEvent::Start(full_xid(xid.into_inner())));
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_stop(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    _txn: *mut pg_sys::ReorderBufferTXN,
+) {
+    sink().stream(StreamEvent::Stop);
+}
+
+unsafe fn subxid(change: *const pg_sys::ReorderBufferChange) -> u64 {
+    // SAFETY: a change belongs to a transaction while it lives (reorderbuffer.h).
+    full_xid(unsafe { (*(*change).txn).xid.into_inner() })
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_change(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    _txn: *mut pg_sys::ReorderBufferTXN,
+    relation: pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    // SAFETY: as `change`.
+    unsafe {
+        let relation = RelationRef::new(relation);
+        let row = row_change(&relation, change);
+        sink().stream(StreamEvent::Change { subxid: subxid(change), relation, change: row });
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_truncate(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    _txn: *mut pg_sys::ReorderBufferTXN,
+    count: std::ffi::c_int,
+    relations: *mut pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    // SAFETY: as `truncate`.
+    unsafe {
+        let relations = truncated(count, relations);
+        let truncate = (*change).data.truncate;
+        let (cascade, restart) = (truncate.cascade, truncate.restart_seqs);
+        sink().stream(StreamEvent::Truncate { subxid: subxid(change), relations, cascade, restart });
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_message(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    _txn: *mut pg_sys::ReorderBufferTXN,
+    _lsn: pg_sys::XLogRecPtr,
+    transactional: bool,
+    prefix: *const std::ffi::c_char,
+    size: pg_sys::Size,
+    content: *const std::ffi::c_char,
+) {
+    // SAFETY: as `message`.
+    unsafe {
+        if is_ours(transactional, prefix) {
+            sink().stream(StreamEvent::Message(std::slice::from_raw_parts(content.cast(), size)));
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_abort(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+    _abort_lsn: pg_sys::XLogRecPtr,
+) {
+    // SAFETY: given by the server; a subtransaction knows its transaction, which has none.
+    let (xid, subxid) = unsafe {
+        let top = if (*txn).toptxn.is_null() { txn } else { (*txn).toptxn };
+        ((*top).xid, (*txn).xid)
+    };
+    sink().stream(StreamEvent::Abort {
+        xid: full_xid(xid.into_inner()),
+        subxid: full_xid(subxid.into_inner()),
+    });
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stream_commit(
+    _ctx: *mut pg_sys::LogicalDecodingContext,
+    txn: *mut pg_sys::ReorderBufferTXN,
+    _commit_lsn: pg_sys::XLogRecPtr,
+) {
+    // SAFETY: as `transaction`.
+    let transaction = unsafe { transaction(txn) };
+    sink().stream(StreamEvent::Commit(transaction));
 }

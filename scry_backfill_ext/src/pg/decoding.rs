@@ -102,6 +102,7 @@ pub fn create_slot(name: &str, sink: &mut (dyn Sink + 'static)) -> ExportedSnaps
                 Some(do_write),
                 None,
             );
+            (*ctx).streaming = false;
             pg_sys::DecodingContextFindStartpoint(ctx);
             let builder = (*ctx).snapshot_builder;
             let exported = pg_guard_ffi_boundary(|| ffi::SnapBuildExportSnapshot(builder));
@@ -130,8 +131,9 @@ pub enum Step {
 
 impl Decoder {
     /// Acquires the slot `name` and begins to decode: transactions whose
-    /// commit record begins before `start` are skipped.
-    pub fn open(name: &str, start: Lsn) -> Decoder {
+    /// commit record begins before `start` are skipped. `in_pieces`: those that
+    /// are larger than `logical_decoding_work_mem` are given out before they end.
+    pub fn open(name: &str, start: Lsn, in_pieces: bool) -> Decoder {
         let slot = c_name(name);
         allow_output_plugin();
         let mut routine = routine();
@@ -148,6 +150,9 @@ impl Decoder {
                 Some(do_write),
                 None,
             );
+            // As pgoutput does (pgoutput.c, `pgoutput_startup`): never changed while it decodes,
+            // the reorder buffer keeps books on it.
+            (*ctx).streaming = in_pieces;
             pg_sys::XLogBeginRead((*ctx).reader, (*pg_sys::MyReplicationSlot).data.restart_lsn);
             Decoder { ctx }
         }

@@ -98,6 +98,9 @@ pub struct JobLive {
     pub retry_at: AtomicI64,
     /// The stream worker sleeps: the next commit in its database wakes it.
     pub sleeping: AtomicBool,
+    /// Until then no transaction is decoded before it ends, because one that was has changed the
+    /// schema (`TimestampTz`).
+    pub whole_until: AtomicI64,
     /// A backend waits for the shadow to hold everything before this position.
     pub wanted_lsn: AtomicU64,
     /// End of the last record decoded.

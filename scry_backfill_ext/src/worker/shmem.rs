@@ -239,7 +239,13 @@ impl JobRef {
         for number in [&live.desired, &live.state, &live.copy_phase, &live.plan_handle, &live.failures] {
             number.store(0, Relaxed);
         }
-        for time in [&live.started_at, &live.retry_at, &live.sent_commit_time, &live.applied_commit_time] {
+        for time in [
+            &live.started_at,
+            &live.retry_at,
+            &live.whole_until,
+            &live.sent_commit_time,
+            &live.applied_commit_time,
+        ] {
             time.store(0, Relaxed);
         }
         live.pace.reset();

@@ -31,7 +31,7 @@ use crate::decode::output::{Output, Schemas};
 use crate::decode::relation_cache::{Followed, RelationCache};
 use crate::decode::schema;
 use crate::failpoint::{self, step};
-use crate::pg::callbacks::{RowChange, Sink, Transaction};
+use crate::pg::callbacks::{RowChange, Sink, StreamEvent, Transaction};
 use crate::pg::decoding::{self, Decoder, Step};
 use crate::pg::dsm::Plan;
 use crate::pg::relation::RelationRef;
@@ -237,14 +237,19 @@ fn followed(job: JobRef, name: &str) -> Followed {
 
 /// Decodes until the user wants something else or the connection is lost;
 /// both end the process.
-fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, mut watch: Box<dyn FnMut(JobRef)>) {
+fn decode(
+    job: JobRef,
+    row: &Job,
+    session: Session,
+    followed: Followed,
+    mut watch: Box<dyn FnMut(JobRef)>,
+) -> ! {
     let mut tender = Tender::new();
     let watch = Box::new(move |job: JobRef| {
         watch(job);
         tender.tend(job);
     });
     let (applied, safe) = (session.welcome.applied_lsn, session.welcome.flushed_lsn);
-    let mut decoder = Decoder::open(&row.slot_name, safe);
     let slot = decoding::slot_info(&row.slot_name).map_or(Lsn::INVALID, |slot| slot.confirmed_flush_lsn);
     let start = safe.max(slot);
     // A shadow that has just been copied stands where the slot began.
@@ -258,8 +263,19 @@ fn decode(job: JobRef, row: &Job, session: Session, followed: Followed, mut watc
         Schemas::new(row),
         watch,
     );
+    let mut start = safe;
+    loop {
+        let mut decoder = Decoder::open(&row.slot_name, start, output.takes_pieces());
+        decode_with(&mut decoder, job, row, &mut output);
+        drop(decoder);
+        start = output.begin_with_pieces();
+    }
+}
+
+/// Decodes until the output wants another decoder.
+fn decode_with(decoder: &mut Decoder, job: JobRef, row: &Job, output: &mut Output) {
     let (mut records, mut looked) = (0u32, Instant::now());
-    while let Step::Record(end) = decoder.step(&mut output) {
+    while let Step::Record(end) = decoder.step(output) {
         latch::serve_interrupts();
         if let Some(notes) = output.notes() {
             transaction(|| job::note_tables(&row.name, notes));
@@ -341,6 +357,7 @@ impl Sink for Patience {
     }
     fn message(&mut self, _transaction: &Transaction, _content: &[u8]) {}
     fn commit(&mut self, _transaction: &Transaction) {}
+    fn stream(&mut self, _event: StreamEvent<'_>) {}
     fn sequence(&mut self, _record: &SequenceRecord) {}
 
     fn wait_for_wal(&mut self, _end: Lsn) -> bool {

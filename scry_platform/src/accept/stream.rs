@@ -14,6 +14,7 @@ use super::link::{FrameReader, FrameSender};
 use crate::apply::{copy, lead, stream};
 use crate::shadow::lease::Guard;
 use crate::shadow::{Shadow, Shadows};
+use crate::spool::Intake;
 use crate::verify;
 use crate::{Error, Result, metrics};
 use axum::extract::{Request, State};
@@ -21,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use scry_wire::message::{Hello, Message, Refuse, Role};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,8 @@ pub struct App {
     pub stopping: CancellationToken,
     /// The connections' tasks, waited for when the platform stops.
     pub tasks: TaskTracker,
+    /// Where large transactions are put aside.
+    pub spool: PathBuf,
     /// What `/metrics` shows.
     pub recorder: metrics_exporter_prometheus::PrometheusHandle,
 }
@@ -96,7 +100,7 @@ async fn greet(app: &App, mut reader: FrameReader, sender: &FrameSender) -> Resu
         role = open.role, shadow = %shadow.database, job = %hello.job, generation = hello.generation,
         software = %hello.software, "connection open"
     );
-    let result = with_seat(&shadow, &hello, reader, sender).await;
+    let result = with_seat(&shadow, &hello, reader, sender, &app.spool).await;
     match &result {
         Ok(()) | Err(Error::Gone) => {
             tracing::info!(role = open.role, shadow = %shadow.database, "connection closed");
@@ -116,6 +120,7 @@ async fn with_seat(
     hello: &Hello,
     reader: FrameReader,
     sender: &FrameSender,
+    spool: &Path,
 ) -> Result<()> {
     let guard = match hello.role {
         Role::Stream => shadow.stream.take().await?,
@@ -124,7 +129,7 @@ async fn with_seat(
         Role::Verify => shadow.verifiers.join().await?,
     };
     let work: BoxFuture<'_, Result<()>> = match hello.role {
-        Role::Stream => Box::pin(stream::serve(shadow, hello, reader, sender)),
+        Role::Stream => Box::pin(stream::serve(shadow, hello, Intake::new(reader, spool), sender)),
         Role::Lead => Box::pin(lead::serve(shadow, hello, reader, sender)),
         Role::Copy => Box::pin(copy::serve(shadow, hello, reader, sender)),
         Role::Verify => Box::pin(verify::serve(shadow, hello, reader, sender)),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! seat ─► shadow's position ─► Welcome
-//!   without a journal: wait until the copy is complete ─► frames ─► worker ─► commit ─► Confirm
-//!   with one: wait until the copy has begun ─► frames ─► border ─► journal ─► Confirm (durable, applied)
+//!   without a journal: wait until the copy is complete ─► intake ─► worker ─► commit ─► Confirm
+//!   with one: wait until the copy has begun ─► intake ─► border ─► journal ─► Confirm (durable, applied)
 //!                                      the copy is complete: applier, a task of its own ◄─┘
 //! ```
 //!
@@ -14,11 +14,12 @@
 
 use super::applier::{self, Attached, Journaling, Outlet, State};
 use super::worker::{Input, Link, Next, Worker, open_locked};
-use crate::accept::link::{FrameReader, FrameSender};
+use crate::accept::link::FrameSender;
 use crate::journal::border::{Borders, Scanned};
 use crate::journal::{Appended, Journal, blocking};
 use crate::origin::{self, Origin};
 use crate::shadow::{Purpose, Shadow};
+use crate::spool::Intake;
 use crate::{Error, Result, metrics};
 use scry_wire::message::{Confirm, CopyState, Hello, Level, Notice};
 use std::sync::Arc;
@@ -26,18 +27,13 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// A stream worker's connection.
-pub async fn serve(
-    shadow: &Arc<Shadow>,
-    hello: &Hello,
-    reader: FrameReader,
-    sender: &FrameSender,
-) -> Result<()> {
+pub async fn serve(shadow: &Arc<Shadow>, hello: &Hello, intake: Intake, sender: &FrameSender) -> Result<()> {
     let journaling = shadow.journaling.clone();
     let mut watch = shadow.watch();
     let work = async {
         match &journaling {
-            Some(journaling) => journaled(shadow, journaling, hello, reader, sender).await,
-            None => direct(shadow, hello, reader, sender).await,
+            Some(journaling) => journaled(shadow, journaling, hello, intake, sender).await,
+            None => direct(shadow, hello, intake, sender).await,
         }
     };
     tokio::select! {
@@ -51,7 +47,7 @@ pub async fn serve(
 }
 
 /// Without a journal: the worker lives with the connection.
-async fn direct(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: &FrameSender) -> Result<()> {
+async fn direct(shadow: &Shadow, hello: &Hello, intake: Intake, sender: &FrameSender) -> Result<()> {
     let mut session = open_locked(shadow).await?;
     origin::touch(&*session, hello).await?;
     let mut origin = shadow.refresh(&session).await?;
@@ -68,7 +64,7 @@ async fn direct(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: &Fr
     let mut worker = Worker::new(shadow, &origin, session, Outlet::Link(sender), hello.timeline).await?;
     let mut watch = shadow.watch();
     let result = tokio::select! {
-        result = worker.run(Input::link(reader)) => result.map(drop),
+        result = worker.run(Input::link(intake)) => result.map(drop),
         _ = watch.wait_for(|origin| !is_copied(origin.as_ref(), hello)) => Err(another_history()),
     };
     if let Err(error) = &result {
@@ -82,7 +78,7 @@ async fn journaled(
     shadow: &Arc<Shadow>,
     journaling: &Arc<Journaling>,
     hello: &Hello,
-    reader: FrameReader,
+    intake: Intake,
     sender: &FrameSender,
 ) -> Result<()> {
     let known = tokio::time::timeout(ASK_TIMEOUT, ask(shadow, hello)).await;
@@ -135,7 +131,7 @@ async fn journaled(
         let copied = origins.wait_for(|origin| self::is_copied(origin.as_ref(), hello)).await;
         copied.map(drop).map_err(|_| Error::Stopping)
     };
-    pump.run(Link::start(reader), copied).await
+    pump.run(Link::start(intake), copied).await
 }
 
 /// What the shadow says of itself.

@@ -31,6 +31,7 @@ mod settings;
 mod store;
 mod tail;
 
+pub(crate) use settings::is_disk_short;
 pub use settings::{Journals, parse_size};
 pub use store::{Appended, Identity, Journal, Opened, Status};
 pub(crate) use tail::blocking;

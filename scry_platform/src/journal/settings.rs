@@ -85,7 +85,7 @@ pub(super) fn failed(what: &str, at: &Path, error: &std::io::Error) -> Error {
 
 /// Whether the disk has so little room that the journal must not grow. The
 /// embedded shadow needs its place too.
-pub(super) fn is_disk_short(dir: &Path) -> bool {
+pub(crate) fn is_disk_short(dir: &Path) -> bool {
     let Ok(disk) = statvfs(dir) else { return false };
     let unit = disk.fragment_size();
     let (total, free) = (disk.blocks() * unit, disk.blocks_available() * unit);

@@ -4,6 +4,7 @@
 //! DIR/shadow/                  the embedded cluster
 //! DIR/shadow.log               what its server says
 //! DIR/run/                     its Unix socket
+//! DIR/spool/                   large transactions in progress, in files without names
 //! DIR/port                     its TCP port on 127.0.0.1
 //! DIR/scry_admin.password      0600: superuser, for extensions and settings
 //! DIR/scry_shadow.password     0600: owner of the shadows
@@ -57,6 +58,12 @@ impl Files {
     #[must_use]
     pub fn run(&self) -> PathBuf {
         self.dir.join("run")
+    }
+
+    /// Where large transactions are put aside, in files without names.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.dir.join("spool")
     }
 
     /// Makes the data directory, closed to others.

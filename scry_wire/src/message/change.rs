@@ -277,7 +277,7 @@ impl<'a> ChangeWriter<'a> {
         Ok(())
     }
 
-    fn small(&mut self, tag: u8, write: impl FnOnce(&mut Writer<'_>)) {
+    pub(super) fn small(&mut self, tag: u8, write: impl FnOnce(&mut Writer<'_>)) {
         let open = self.open(tag);
         write(&mut Writer::new(self.buf));
         // Bounded by its fields, far below the limit.

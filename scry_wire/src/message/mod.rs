@@ -8,7 +8,7 @@
 //!          CopyFinish ───────────────►  CopyProgress… CopyFinished
 //!          LateCopy ─────────────────►  CatalogApplied
 //! copy:    ChunkStart Rows… ChunkEnd ►  ChunkDone
-//! stream:  Batch… ───────────────────►  TableMarks… Confirm…
+//! stream:  Batch… Piece… ────────────►  TableMarks… Confirm…
 //! verify:  Ask [Rows…] … ────────────►  Tell…
 //! ```
 
@@ -19,6 +19,7 @@ mod copy;
 mod hello;
 mod late_copy;
 mod notice;
+pub mod piece;
 mod refuse;
 mod relation;
 mod table_marks;

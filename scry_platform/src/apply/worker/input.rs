@@ -1,7 +1,7 @@
 //! Where the worker's changes come from: the connection itself, or the journal.
 //!
 //! ```text
-//! Link:    reader task ──(bounded queue)──► worker
+//! Link:    intake task ──(bounded queue)──► worker
 //! Journal: tail (memory, files) ──────────► worker
 //! ```
 //!
@@ -9,13 +9,12 @@
 //! another connection of the source; a link ends with its own.
 
 use super::halts::HALT_TIMEOUT;
-use crate::accept::link::{FrameReader, unexpected};
 use crate::apply::halt::{self, Ahead, ReadAhead, Wanted};
 use crate::journal::{Event, Tail};
+use crate::spool::{Intake, Part};
 use crate::{Error, Result};
 use bytes::Bytes;
 use scry_wire::Lsn;
-use scry_wire::frame::{Frame, Tag};
 use std::collections::VecDeque;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -51,18 +50,18 @@ enum Source {
 
 /// The reader's end of the queue; the reader stops with it.
 pub struct Link {
-    queue: mpsc::Receiver<Result<Frame>>,
+    queue: mpsc::Receiver<Result<Part>>,
     task: JoinHandle<()>,
 }
 
 impl Link {
     /// Begins to read.
-    pub fn start(mut reader: FrameReader) -> Self {
+    pub fn start(mut intake: Intake) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE_FRAMES);
         let task = tokio::spawn(async move {
             loop {
-                let next = match reader.next().await {
-                    Ok(Some(frame)) => Ok(frame),
+                let next = match intake.next().await {
+                    Ok(Some(part)) => Ok(part),
                     Ok(None) => return,
                     Err(error) => Err(error),
                 };
@@ -78,24 +77,23 @@ impl Link {
     /// The next one, waited for. May be dropped.
     pub async fn recv(&mut self) -> Next {
         match self.queue.recv().await {
-            Some(frame) => to_next(frame),
+            Some(part) => to_next(part),
             None => Next::End,
         }
     }
 
     fn try_recv(&mut self) -> Option<Next> {
         match self.queue.try_recv() {
-            Ok(frame) => Some(to_next(frame)),
+            Ok(part) => Some(to_next(part)),
             Err(mpsc::error::TryRecvError::Empty) => None,
             Err(mpsc::error::TryRecvError::Disconnected) => Some(Next::End),
         }
     }
 }
 
-fn to_next(frame: Result<Frame>) -> Next {
-    match frame {
-        Ok(frame) if frame.tag() != Tag::Batch => Next::Failed(unexpected(&frame, "batch")),
-        Ok(frame) => Next::Part(frame.payload(), frame.continued()),
+fn to_next(part: Result<Part>) -> Next {
+    match part {
+        Ok((payload, continued)) => Next::Part(payload, continued),
         Err(error) => Next::Failed(error),
     }
 }
@@ -108,8 +106,8 @@ impl Drop for Link {
 
 impl Input {
     /// Changes of one connection.
-    pub fn link(reader: FrameReader) -> Self {
-        Input { ahead: VecDeque::new(), source: Source::Link(Link::start(reader)) }
+    pub fn link(intake: Intake) -> Self {
+        Input { ahead: VecDeque::new(), source: Source::Link(Link::start(intake)) }
     }
 
     /// Changes of the journal, until nobody wants more than stands there.
