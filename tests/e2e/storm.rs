@@ -187,6 +187,8 @@ fn stormy_pair(lab: &Lab) -> Result<(Pair, Proxy)> {
     // An external shadow that does not flush by itself: whoever needs it must ask for it.
     let options = PairOptions {
         shadow: ShadowKind::External,
+        // Transactions in pieces among the others.
+        source_conf: vec!["logical_decoding_work_mem = '64kB'".to_owned()],
         shadow_conf: vec!["synchronous_commit = off".to_owned()],
         ..PairOptions::default()
     };

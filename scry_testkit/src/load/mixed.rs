@@ -103,7 +103,8 @@ impl Mixed {
             _ => tx
                 .execute(
                     "INSERT INTO staging(v) SELECT i % 31 FROM generate_series(1, $1::int4) i",
-                    &[&(rng.between(1, 60) as i32)],
+                    // Now and then more than a decoder that is told to keeps in memory.
+                    &[&(if rng.chance(4) { 2_000 } else { rng.between(1, 60) as i32 })],
                 )
                 .map(drop),
         }
