@@ -14,6 +14,7 @@ mod jobs;
 mod journal;
 mod late;
 mod lifecycle;
+mod limits;
 mod memory;
 mod modes;
 mod odd_tables;
