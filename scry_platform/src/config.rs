@@ -70,7 +70,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "USER", env = "SCRY_PLATFORM_RUN_AS")]
     pub run_as: Option<String>,
     /// Where changes wait for the shadow: in files below the data directory, or nowhere
-    #[arg(long, value_name = "KIND", default_value = "none", env = "SCRY_PLATFORM_JOURNAL")]
+    #[arg(long, value_name = "KIND", default_value = "file", env = "SCRY_PLATFORM_JOURNAL")]
     pub journal: JournalKind,
     /// Bytes that the journal of a shadow may take; beyond that the source keeps its WAL
     #[arg(long, value_name = "SIZE", default_value = "8GB", value_parser = parse_size,
@@ -215,7 +215,7 @@ mod tests {
     fn takes_a_journal_of_a_size_or_none() {
         let of = |extra: &[&str]| args(&[&["--listen", "127.0.0.1:0"], extra].concat());
         assert_eq!(of(&["--journal", "none"]).unwrap().journal_bytes_max, None);
-        assert_eq!(of(&["--journal", "file"]).unwrap().journal_bytes_max, Some(8 << 30));
+        assert_eq!(of(&[]).unwrap().journal_bytes_max, Some(8 << 30));
         let sized = of(&["--journal", "file", "--journal-max-size", "1GB"]);
         assert_eq!(sized.unwrap().journal_bytes_max, Some(1 << 30));
         assert!(of(&["--journal", "file", "--journal-max-size", "1MB"]).unwrap_err().contains("16MB"));
