@@ -20,6 +20,18 @@ pub mod step {
     pub const CHUNK_SENT: &str = "chunk_sent";
     /// Every chunk has its receipt; the shadow is to be completed.
     pub const COPY_DONE: &str = "copy_done";
+    /// The WAL has been read to its end; the decoder's reader asks for more.
+    pub const WAL_AWAITED: &str = "wal_awaited";
+    /// The decoder gives a transaction's begin.
+    pub const BEGUN: &str = "begun";
+    /// The decoder gives a row's change.
+    pub const CHANGED: &str = "changed";
+    /// The decoder gives a truncation.
+    pub const TRUNCATED: &str = "truncated";
+    /// The decoder gives a message of the extension's own.
+    pub const TOLD: &str = "told";
+    /// The decoder gives anything of a transaction in progress.
+    pub const PIECE: &str = "piece";
     /// A transaction is decoded.
     pub const DECODED: &str = "decoded";
     /// A batch is handed over.

@@ -19,14 +19,21 @@ enum Who {
     Platform,
 }
 
-/// The thirteen steps, whether they are the copy's, and when they are hit: the time after so many are let pass.
-const POINTS: [(Who, &str, bool, u32); 14] = [
+/// The steps, whether they are the copy's, and when they are hit: the time after so many are let pass. All that
+/// the server calls while it decodes is among them.
+const POINTS: [(Who, &str, bool, u32); 20] = [
     (Who::Worker, "slot_created", true, 1),
     (Who::Worker, "snapshot_exported", true, 1),
     (Who::Worker, "chunk_read", true, 2),
     (Who::Worker, "chunk_sent", true, 2),
     (Who::Platform, step::CHUNK_COMMITTED, true, 2),
     (Who::Worker, "copy_done", true, 1),
+    (Who::Worker, "wal_awaited", false, 2),
+    (Who::Worker, "begun", false, 2),
+    (Who::Worker, "changed", false, 2),
+    (Who::Worker, "truncated", false, 1),
+    (Who::Worker, "told", false, 1),
+    (Who::Worker, "piece", false, 20),
     (Who::Worker, "decoded", false, 2),
     (Who::Worker, "handed_over", false, 2),
     (Who::Sender, step::SENT, false, 2),
@@ -40,11 +47,17 @@ const POINTS: [(Who, &str, bool, u32); 14] = [
 const ACTIONS: [&str; 4] = ["error", "panic", "exit", "sleep"];
 
 /// What `make test` runs: each program, each action, the copy and the stream.
-const SELECTION: [(&str, &str); 8] = [
+const SELECTION: [(&str, &str); 14] = [
     ("slot_created", "exit"),
     ("chunk_sent", "panic"),
     (step::CHUNK_COMMITTED, "exit"),
     (step::SENT, "error"),
+    ("wal_awaited", "panic"),
+    ("begun", "panic"),
+    ("changed", "panic"),
+    ("truncated", "panic"),
+    ("told", "panic"),
+    ("piece", "panic"),
     (step::APPLIED, "panic"),
     (step::COMMITTED, "exit"),
     ("confirm_received", "error"),
@@ -60,7 +73,8 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn start(lab: &Lab) -> Result<Bench<'_>> {
-        let mut pair = mixed_pair(lab, &PairOptions::default())?;
+        let source_conf = vec!["logical_decoding_work_mem = '64kB'".to_owned()];
+        let mut pair = mixed_pair(lab, &PairOptions { source_conf, ..PairOptions::default() })?;
         let file = lab.path("failpoints");
         lab.user.write_file(&file, b"", 0o644)?;
         let path = file.to_string_lossy().into_owned();
@@ -69,7 +83,7 @@ impl Bench<'_> {
         pair.platform.program.stop()?;
         pair.platform.start()?;
         pair.source.restart(Shutdown::Fast)?;
-        pair.sql("CREATE TABLE hit(id int PRIMARY KEY, t text)")?;
+        pair.sql("CREATE TABLE hit(id int PRIMARY KEY, t text); CREATE TABLE emptied(id int PRIMARY KEY)")?;
         pair.start_job("*")?;
         pair.wait_for_shadow(PATIENT)?;
         Ok(Bench { lab, pair, file, rows: 0 })
@@ -129,6 +143,15 @@ impl Bench<'_> {
                 "INSERT INTO hit VALUES ({}, 'x'); UPDATE account SET balance = balance + 1 WHERE id < 5",
                 self.rows
             ))?;
+            match step {
+                "truncated" => drop(self.pair.sql("INSERT INTO emptied VALUES (1); TRUNCATE emptied")?),
+                "told" => drop(self.pair.sql(&format!("COMMENT ON TABLE hit IS '{}'", self.rows))?),
+                // More than the decoder keeps in memory.
+                "piece" => {
+                    drop(self.pair.sql("UPDATE account SET owner = owner || '.'; SELECT pg_sleep(0.3)")?)
+                }
+                _ => {}
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         self.set(None)?;

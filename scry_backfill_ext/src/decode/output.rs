@@ -416,10 +416,12 @@ fn write_sequence(batch: &mut Batch, record: &SequenceRecord, named: &NamedSeque
 
 impl Sink for Output {
     fn begin(&mut self, _transaction: &Transaction) {
+        failpoint::hit(step::BEGUN);
         self.begun = false;
     }
 
     fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>) {
+        failpoint::hit(step::CHANGED);
         if self.schemas.dirty {
             self.bring_schema(transaction);
         }
@@ -469,6 +471,7 @@ impl Sink for Output {
         cascade: bool,
         restart: bool,
     ) {
+        failpoint::hit(step::TRUNCATED);
         if self.schemas.dirty {
             self.bring_schema(transaction);
         }
@@ -499,6 +502,7 @@ impl Sink for Output {
     }
 
     fn message(&mut self, _transaction: &Transaction, content: &[u8]) {
+        failpoint::hit(step::TOLD);
         if let Some(note) = Note::read(content) {
             self.schemas.dirty = true;
             match note {
@@ -544,6 +548,7 @@ impl Sink for Output {
     }
 
     fn stream(&mut self, event: StreamEvent<'_>) {
+        failpoint::hit(step::PIECE);
         self.take_piece(event);
     }
 
@@ -563,6 +568,7 @@ impl Sink for Output {
     }
 
     fn wait_for_wal(&mut self, end: Lsn) -> bool {
+        failpoint::hit(step::WAL_AWAITED);
         self.link.live().decoded_lsn.store(end.0, Relaxed);
         self.drop_orphans(end);
         if !self.batch.is_empty() {
