@@ -41,7 +41,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// Delay before the second try of a failed worker.
 const BACKOFF_FIRST_S: u64 = 1;
 /// Longest delay.
-const BACKOFF_LAST_S: u64 = 60;
+const BACKOFF_LAST_S: u64 = 15;
 /// Delay before the next try when no background worker slot was free.
 const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
 /// Rates are measured, and the load of a server that nobody copies from, this often.
@@ -395,7 +395,7 @@ fn forget_database(database: u32) {
     }
 }
 
-/// 1 s after the first failure, doubled with each further one, at most 60 s.
+/// 1 s after the first failure, doubled with each further one, at most 15 s: a platform that is back is found soon, and a try costs little.
 fn backoff_s(failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(16);
     (BACKOFF_FIRST_S << doublings).min(BACKOFF_LAST_S)
