@@ -3,6 +3,8 @@
 
 \echo Use "ALTER EXTENSION scry_backfill UPDATE TO '0.2.0'" to load this file. \quit
 
+ALTER TABLE scry_backfill.job ADD COLUMN left_alone pg_catalog.text[] NOT NULL DEFAULT '{}';
+
 CREATE FUNCTION scry_backfill.create_roles()
 RETURNS TABLE (role pg_catalog.text, privilege pg_catalog.text, made pg_catalog.bool)
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 2

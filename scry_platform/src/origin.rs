@@ -172,7 +172,8 @@ pub async fn forget_history(client: &impl GenericClient) -> Result<()> {
             "UPDATE scry_shadow.origin SET generation = 0, copy_id = 0, copy_state = 'none', \
              applied_lsn = '0/0', copied_at = NULL; \
              TRUNCATE scry_shadow.chunk, scry_shadow.copy_round, scry_shadow.left_out, scry_shadow.conflict, \
-             scry_shadow.hold, scry_shadow.kept, scry_shadow.quarantined, scry_shadow.quarantine",
+             scry_shadow.hold, scry_shadow.kept, scry_shadow.refill, scry_shadow.quarantined, \
+             scry_shadow.quarantine",
         )
         .await
         .map_err(Error::sql("forget the shadow's old history"))
@@ -329,4 +330,5 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (3, include_str!("../../sql/shadow/003_quarantine.sql")),
     (4, include_str!("../../sql/shadow/004_absent.sql")),
     (5, include_str!("../../sql/shadow/005_copy_round.sql")),
+    (6, include_str!("../../sql/shadow/006_refill.sql")),
 ];

@@ -1,7 +1,7 @@
 -- The closure of a job: every object that the shadow needs, and what is left out.
 --
--- $1 oid[]    the tables chosen (relkind r or p)
--- $2 boolean  the whole database: $1 is not looked at
+-- $1 oid[]    the tables chosen (relkind r or p); of a whole database: those left alone
+-- $2 boolean  the whole database
 --
 -- -> classid oid, objid oid
 --    standing text   'selected': the user's choice, or a part of a selected table
@@ -44,11 +44,18 @@ relation (oid, relkind, relpersistence, relispartition) AS (
         SELECT FROM member AS m
         WHERE m.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid OPERATOR(pg_catalog.=) c.oid)
 ),
+-- Tables of a whole database that its job leaves alone.
+alone (oid) AS (
+    SELECT named.oid
+    FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS named (oid)
+    WHERE $2::boolean
+),
 -- Tables whose rows go to the shadow; a partitioned table brings its partitions.
 chosen (oid) AS (
     SELECT r.oid
     FROM relation AS r
     WHERE $2::boolean AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p'
+      AND (r.oid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM alone AS a)) IS NOT TRUE
     UNION ALL
     SELECT r.oid
     FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS named (oid)
@@ -62,6 +69,7 @@ chosen (oid) AS (
             SELECT r.oid
             FROM relation AS r
             WHERE r.relispartition AND r.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::"char"[]) AND r.relpersistence OPERATOR(pg_catalog.=) 'p')) IS TRUE
+      AND (i.inhrelid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM alone AS a)) IS NOT TRUE
 ),
 -- Tables that come without rows: whole databases have unlogged and foreign ones too.
 shape (oid) AS (
@@ -275,8 +283,10 @@ everything (classid, objid) AS (
       AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_depend AS d
         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid OPERATOR(pg_catalog.=) r.oid
-          AND d.deptype OPERATOR(pg_catalog.=) 'i'
-          AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS NOT TRUE)
+          AND (d.deptype OPERATOR(pg_catalog.=) 'i'
+                  AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT o.oid FROM kept AS o)) IS NOT TRUE
+               OR d.deptype OPERATOR(pg_catalog.=) 'a'
+                  AND (d.refobjid OPERATOR(pg_catalog.=) ANY (SELECT a.oid FROM alone AS a)) IS TRUE))
 ),
 seed (classid, objid) AS (
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, kept.oid FROM kept

@@ -13,7 +13,7 @@ use super::preflight;
 use super::refusal::{Refusal, or_raise};
 use super::select::{self, Caller, Selection};
 use super::start::foreign_keys_left_out;
-use crate::catalog;
+use crate::catalog::{self, Extent};
 use crate::guc::{self, SenderKind};
 use crate::pg::privileged::as_superuser;
 use crate::pg::read;
@@ -191,7 +191,7 @@ fn privileged_code(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
 /// What the catalog document leaves out, apart from the tables themselves.
 fn catalog_left_out(findings: &mut Vec<Finding>, selection: &Selection) -> Result<(), Refusal> {
     let tables: Vec<u32> = selection.tables.iter().map(|table| table.oid).collect();
-    let list = catalog::left_out(&tables, selection.whole_database)?;
+    let list = catalog::left_out(Extent::of_job(selection.whole_database, &tables, &[]))?;
     // Large objects and foreign keys to tables outside are told by themselves.
     let is_told = |object: &str, reason: &str| {
         object.ends_with(" large objects")

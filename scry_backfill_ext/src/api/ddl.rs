@@ -20,6 +20,8 @@ pub enum Note {
     TypeChanged,
     /// A table is about to be rewritten: its rows get other values.
     Rewrite(u32),
+    /// A materialized view was filled anew, or emptied.
+    Refreshed(u32),
 }
 
 impl Note {
@@ -29,8 +31,8 @@ impl Note {
             CHANGED => Some(Note::Changed),
             TYPE_CHANGED => Some(Note::TypeChanged),
             _ => {
-                let relid = std::str::from_utf8(content.strip_prefix(REWRITE)?).ok()?;
-                relid.parse().ok().map(Note::Rewrite)
+                let relid = |prefix| std::str::from_utf8(content.strip_prefix(prefix)?).ok()?.parse().ok();
+                relid(REWRITE).map(Note::Rewrite).or_else(|| relid(REFRESHED).map(Note::Refreshed))
             }
         }
     }
@@ -41,6 +43,7 @@ impl Note {
             Note::Changed => CHANGED.to_vec(),
             Note::TypeChanged => TYPE_CHANGED.to_vec(),
             Note::Rewrite(relid) => [REWRITE, relid.to_string().as_bytes()].concat(),
+            Note::Refreshed(relid) => [REFRESHED, relid.to_string().as_bytes()].concat(),
         }
     }
 }
@@ -48,6 +51,7 @@ impl Note {
 const CHANGED: &[u8] = b"schema";
 const TYPE_CHANGED: &[u8] = b"schema type";
 const REWRITE: &[u8] = b"rewrite ";
+const REFRESHED: &[u8] = b"refresh ";
 
 /// `scry_backfill.note_ddl()`.
 #[pg_extern(sql = false)]
@@ -61,10 +65,10 @@ fn note_ddl(fcinfo: pg_sys::FunctionCallInfo) {
     let note = if event == c"table_rewrite" {
         subtransaction::rolled_back(rewritten, |_| None).map(Note::Rewrite)
     } else {
-        let query = if event == c"sql_drop" { ANY_DROPPED } else { ANY_CHANGED };
+        let seek = if event == c"sql_drop" { dropped } else { changed };
         // Not to know is to note.
         let unknown = Some(Note::TypeChanged);
-        subtransaction::rolled_back(|| anything_lasting(query).unwrap_or(unknown), |_| unknown)
+        subtransaction::rolled_back(|| seek().unwrap_or(unknown), |_| unknown)
     };
     if let Some(note) = note {
         message::emit(&note.write());
@@ -77,17 +81,27 @@ fn rewritten() -> Option<u32> {
     oid.ok().flatten().map(Oid::to_u32)
 }
 
-fn anything_lasting(query: &str) -> Result<Option<Note>, SpiError> {
-    let of_type = read::rows(query, &[], |mut rows| rows.next().map(|row| row.get::<bool>(1)).transpose())?;
-    Ok(of_type.map(|of_type| if of_type == Some(true) { Note::TypeChanged } else { Note::Changed }))
+/// What a command has done to anything lasting.
+fn changed() -> Result<Option<Note>, SpiError> {
+    // What changes a type first.
+    const SQL: &str = "SELECT c.command_tag OPERATOR(pg_catalog.=) 'ALTER TYPE', \
+            CASE WHEN c.command_tag OPERATOR(pg_catalog.=) 'REFRESH MATERIALIZED VIEW' THEN c.objid END \
+        FROM pg_catalog.pg_event_trigger_ddl_commands() AS c \
+        WHERE c.schema_name IS NULL OR c.schema_name OPERATOR(pg_catalog.<>) 'pg_temp' ORDER BY 1 DESC LIMIT 1";
+    read::rows(SQL, &[], |mut rows| {
+        let Some(row) = rows.next() else { return Ok(None) };
+        let refreshed = row.get::<Oid>(2)?.map(|oid| Note::Refreshed(oid.to_u32()));
+        let of_type = row.get::<bool>(1)? == Some(true);
+        Ok(Some(refreshed.unwrap_or(if of_type { Note::TypeChanged } else { Note::Changed })))
+    })
 }
 
-/// Of a type those that change one, first.
-const ANY_CHANGED: &str = "SELECT c.command_tag OPERATOR(pg_catalog.=) 'ALTER TYPE' \
-    FROM pg_catalog.pg_event_trigger_ddl_commands() AS c \
-    WHERE c.schema_name IS NULL OR c.schema_name OPERATOR(pg_catalog.<>) 'pg_temp' ORDER BY 1 DESC LIMIT 1";
-const ANY_DROPPED: &str =
-    "SELECT false FROM pg_catalog.pg_event_trigger_dropped_objects() AS o WHERE NOT o.is_temporary LIMIT 1";
+/// Whether it has dropped anything lasting.
+fn dropped() -> Result<Option<Note>, SpiError> {
+    const SQL: &str =
+        "SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() AS o WHERE NOT o.is_temporary LIMIT 1";
+    read::rows(SQL, &[], |mut rows| Ok(rows.next().map(|_| Note::Changed)))
+}
 
 #[cfg(test)]
 mod tests {
@@ -95,16 +109,23 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        for note in [Note::Changed, Note::TypeChanged, Note::Rewrite(16_384)] {
+        for note in [Note::Changed, Note::TypeChanged, Note::Rewrite(16_384), Note::Refreshed(16_385)] {
             assert_eq!(Note::read(&note.write()), Some(note));
         }
     }
 
     #[test]
     fn rejects_other_messages() {
-        for content in
-            [&b""[..], b"schema ", b"schema typ", b"rewrite", b"rewrite x", b"rewrite 99999999999", b"{}"]
-        {
+        for content in [
+            &b""[..],
+            b"schema ",
+            b"schema typ",
+            b"rewrite",
+            b"rewrite x",
+            b"rewrite 99999999999",
+            b"refresh",
+            b"{}",
+        ] {
             assert_eq!(Note::read(content), None);
         }
     }

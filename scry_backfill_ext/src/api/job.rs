@@ -12,6 +12,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::spi::{self, Spi};
 
 use super::names;
+use super::options::Alone;
 use super::refusal::{Refusal, literal};
 use crate::pg::{read, server, shared};
 use crate::worker::shmem::{Desired, JobRef};
@@ -34,6 +35,8 @@ pub struct Job {
     pub slot_name: String,
     /// OIDs of its tables, sorted.
     pub tables: Vec<u32>,
+    /// What `drop_table()` has taken out.
+    pub alone: Alone,
     /// All of them are copied.
     pub copied: bool,
 }
@@ -43,8 +46,9 @@ impl Job {
     pub fn find(name: &str) -> Result<Option<Job>, Refusal> {
         const SQL: &str = "
             SELECT j.desired, j.state, j.mode, j.slot_name,
-                coalesce(array_agg(t.relid ORDER BY t.relid) FILTER (WHERE t.relid IS NOT NULL), '{}'),
-                coalesce(bool_and(t.state = 'copied'), true)
+                coalesce(array_agg(t.relid ORDER BY t.relid) FILTER (WHERE t.state <> 'excluded'), '{}'),
+                coalesce(bool_and(t.state = 'copied') FILTER (WHERE t.state <> 'excluded'), true),
+                coalesce(array_agg(t.relid) FILTER (WHERE t.state = 'excluded'), '{}'), j.left_alone
             FROM scry_backfill.job AS j
             LEFT JOIN scry_backfill.job_table AS t ON t.job = j.name
             WHERE j.name = $1
@@ -55,18 +59,16 @@ impl Job {
             }
             let row = rows.first();
             let text = |column| row.get::<String>(column).map(Option::unwrap_or_default);
+            let oids = |column| row.get::<Vec<pgrx::pg_sys::Oid>>(column).map(Option::unwrap_or_default);
+            let excluded = oids(7)?.into_iter().map(|oid| oid.to_u32()).collect();
             Ok(Some(Job {
                 name: name.to_owned(),
                 desired: text(1)?,
                 state: text(2)?,
                 mode: text(3)?,
                 slot_name: text(4)?,
-                tables: row
-                    .get::<Vec<pgrx::pg_sys::Oid>>(5)?
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|oid| oid.to_u32())
-                    .collect(),
+                tables: oids(5)?.into_iter().map(|oid| oid.to_u32()).collect(),
+                alone: Alone::new(&row.get::<Vec<String>>(8)?.unwrap_or_default(), excluded),
                 copied: row.get::<bool>(6)?.unwrap_or(false),
             }))
         })?)

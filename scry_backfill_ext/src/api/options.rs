@@ -1,5 +1,7 @@
 //! The `options` argument of `start()`, checked into a type.
 
+use std::collections::BTreeSet;
+
 use pgrx::PgSqlErrorCode;
 use serde_json::Value;
 
@@ -30,6 +32,28 @@ pub enum OnError {
     Quarantine,
 }
 
+/// What `drop_table()` has taken out of a job: no option of `start()`, but kept with them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Alone {
+    /// Names and globs with a schema: what is made later under such a name stays out too.
+    pub patterns: Vec<TablePattern>,
+    /// The tables themselves, whatever they are called now; what is below them stays out too.
+    pub relids: BTreeSet<u32>,
+}
+
+impl Alone {
+    /// Reads the patterns as the job's row keeps them; they were written by `drop_table()`.
+    pub fn new(patterns: &[String], relids: BTreeSet<u32>) -> Alone {
+        let patterns = patterns.iter().filter_map(|text| names::parse(text).ok()).flatten().collect();
+        Alone { patterns, relids }
+    }
+
+    /// Whether nothing has been taken out.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.relids.is_empty()
+    }
+}
+
 /// The options of a job.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobOptions {
@@ -43,6 +67,8 @@ pub struct JobOptions {
     pub on_error: OnError,
     /// How fast its copy may be, besides what the settings allow.
     pub limits: Limits,
+    /// What was taken out later.
+    pub alone: Alone,
 }
 
 /// The options there are.

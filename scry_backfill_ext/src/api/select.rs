@@ -18,7 +18,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi;
 
 use super::names::{self, TablePattern};
-use super::options::{JobOptions, Keyless};
+use super::options::{Alone, JobOptions, Keyless};
 use super::refusal::{Refusal, plural};
 use crate::pg::read;
 
@@ -121,6 +121,12 @@ pub struct Selection {
     pub tables: Vec<Relation>,
     /// All relations taken, partitioned parents too.
     pub covered: BTreeSet<u32>,
+    /// The partitioned parents among them.
+    pub parents: Vec<Relation>,
+    /// What the job leaves alone ([`JobOptions::alone`]): partitioned parents too.
+    pub alone: BTreeSet<u32>,
+    /// The list again, each name and glob with its schema.
+    pub qualified: Vec<String>,
     /// Why the list as it stands cannot be taken.
     pub refused: Vec<Refusal>,
     /// What a glob or an option left out: relation and reason.
@@ -268,6 +274,31 @@ impl Catalog {
         in_schema && pattern.table.matches(&relation.name)
     }
 
+    /// Tables that are left alone, with all below them.
+    fn alone(&self, caller: &Caller, alone: &Alone) -> BTreeSet<u32> {
+        let is_meant = |relation: &&Relation| {
+            matches!(relation.kind, 'r' | 'p')
+                && !relation.system
+                && (alone.relids.contains(&relation.oid)
+                    || alone.patterns.iter().any(|pattern| Self::fits(caller, pattern, relation)))
+        };
+        let roots = self.relations.values().filter(is_meant);
+        roots.flat_map(|relation| self.family(relation.oid)).collect()
+    }
+
+    /// A name or glob with the schemas that it means now; nothing for a name that nothing has.
+    fn qualified(&self, caller: &Caller, pattern: &TablePattern) -> Vec<String> {
+        if let Some((schema, name)) = pattern.exact() {
+            let found = self.lookup(caller, schema.as_deref(), &name);
+            return found.map(Relation::quoted).into_iter().collect();
+        }
+        if pattern.schema.is_some() || pattern.is_everything() {
+            return vec![pattern.text.clone()];
+        }
+        let schemas = caller.path.iter().filter(|schema| !schema.starts_with("pg_"));
+        schemas.map(|schema| format!("{}.{}", spi::quote_identifier(schema), pattern.text)).collect()
+    }
+
     /// A relation and all below it: partitions, inheritance children.
     fn family(&self, root: u32) -> Vec<u32> {
         let mut seen = BTreeSet::from([root]);
@@ -285,6 +316,14 @@ impl Catalog {
     }
 }
 
+/// The tables that a job leaves alone, as they are now. As superuser.
+pub fn left_alone(alone: &Alone, caller: &Caller) -> Result<BTreeSet<u32>, Refusal> {
+    if alone.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    Ok(Catalog::read(caller)?.alone(caller, alone))
+}
+
 /// Finds the tables that `list` means. As superuser; names are the caller's.
 pub fn select(list: &str, options: &JobOptions, caller: &Caller) -> Result<Selection, Refusal> {
     let patterns = names::parse(list)?;
@@ -292,6 +331,7 @@ pub fn select(list: &str, options: &JobOptions, caller: &Caller) -> Result<Selec
     let mut selection = Selection::default();
     let mut roots: BTreeSet<u32> = BTreeSet::new();
     for pattern in &patterns {
+        selection.qualified.extend(catalog.qualified(caller, pattern));
         match pattern.exact() {
             Some((schema, name)) => match catalog.lookup(caller, schema.as_deref(), &name) {
                 None => selection.refused.push(catalog.unknown(pattern, schema.as_deref(), &name)),
@@ -311,6 +351,7 @@ pub fn select(list: &str, options: &JobOptions, caller: &Caller) -> Result<Selec
     selection.whole_database = options.include.is_empty()
         && options.exclude.is_empty()
         && patterns.iter().any(TablePattern::is_everything);
+    selection.alone = catalog.alone(caller, &options.alone);
     expand(&catalog, caller, options, &roots, &mut selection);
     judge_keys(options, &mut selection);
     if selection.tables.is_empty() && selection.refused.is_empty() && !selection.whole_database {
@@ -376,11 +417,12 @@ fn expand(
         }
         for member in catalog.family(*root) {
             let Some(relation) = catalog.relations.get(&member) else { continue };
-            if fits_any(&options.exclude, relation) {
+            if fits_any(&options.exclude, relation) || selection.alone.contains(&member) {
                 continue;
             }
-            selection.covered.insert(member);
+            let is_new = selection.covered.insert(member);
             if relation.kind == 'p' {
+                selection.parents.extend(is_new.then(|| relation.clone()));
                 continue;
             }
             if let Some(refusal) = relation.unfit() {

@@ -64,7 +64,7 @@ fn try_start(list: &str, mode: &str, name: &str, json: &JsonB) -> Result<(String
         if let Some(refusal) = combined(&selection) {
             return Err(refusal);
         }
-        let chosen = choose(mode, can_stream, before.as_ref(), &selection, &slot)?;
+        let chosen = choose(mode, can_stream, before.as_ref(), &selection, &caller, &slot)?;
         tell(&selection)?;
         write(list, name, json, owner, &caller, &selection, &chosen, &slot)?;
         control::note(name, &format!("the job was started: mode {}: {}", chosen.mode, chosen.reason))?;
@@ -134,6 +134,7 @@ fn choose(
     can_stream: Result<(), Refusal>,
     before: Option<&Job>,
     selection: &Selection,
+    caller: &Caller,
     slot: &str,
 ) -> Result<Choice, Refusal> {
     let chosen = |mode, reason: &str| Ok(Choice { mode, reason: reason.to_owned(), goes_on: false });
@@ -145,7 +146,7 @@ fn choose(
         refusal.warn();
         return chosen("snapshot", reason);
     }
-    let problem = resumable(before, selection, slot)?;
+    let problem = resumable(before, selection, caller, slot)?;
     match (mode, problem) {
         ("cdc" | "auto", None) => Ok(Choice {
             mode: "cdc",
@@ -168,12 +169,20 @@ fn sentence(phrase: &str) -> String {
 }
 
 /// Why a stopped job cannot go on from its slot; `None` if it can.
-fn resumable(before: Option<&Job>, selection: &Selection, slot: &str) -> Result<Option<String>, Refusal> {
+fn resumable(
+    before: Option<&Job>,
+    selection: &Selection,
+    caller: &Caller,
+    slot: &str,
+) -> Result<Option<String>, Refusal> {
     let Some(before) = before else { return Ok(Some("there was no such job before".to_owned())) };
     if before.mode == "snapshot" || !before.copied {
         return Ok(Some("the job's tables were not completely copied".to_owned()));
     }
-    let mut tables: Vec<u32> = selection.tables.iter().map(|table| table.oid).collect();
+    let alone = select::left_alone(&before.alone, caller)?;
+    let is_left_alone = |relid: &u32| alone.contains(relid) && before.tables.binary_search(relid).is_err();
+    let mut tables: Vec<u32> =
+        selection.tables.iter().map(|table| table.oid).filter(|relid| !is_left_alone(relid)).collect();
     tables.sort_unstable();
     if tables != before.tables {
         return Ok(Some("the job had other tables before".to_owned()));

@@ -14,9 +14,10 @@ use super::options::{JobOptions, Keyless};
 use super::preflight;
 use super::refusal::{Refusal, or_raise};
 use super::select::{self, Caller};
+use crate::catalog::Extent;
 use crate::pg::privileged::as_superuser;
 use crate::pg::{server, settings, xact};
-use crate::verify::run::{self, Outcome, Schema, Scope};
+use crate::verify::run::{self, Outcome, Schema};
 use crate::worker;
 use crate::worker::shmem::JobRef;
 
@@ -100,8 +101,12 @@ fn try_verify(list: &str, name: &str, repair: bool) -> Result<Compared, Refusal>
     let relids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     settings::within(&settings::TEXT_FORM, || {
         let outcomes = run::compare(&hello, place, &relids, repair)?;
-        let scope = Scope { relids: &members, whole_database: stored.scope.whole_database };
-        let schema = everything.then(|| run::compare_schema(&hello, place, &scope)).transpose()?;
+        let compare_schema = || {
+            let alone = as_superuser(|| stored.scope.alone(&members))?;
+            let extent = Extent::of_job(stored.scope.whole_database, &members, &alone);
+            run::compare_schema(&hello, place, extent)
+        };
+        let schema = everything.then(compare_schema).transpose()?;
         Ok(Compared { tables: tables.into_iter().zip(outcomes).collect(), schema })
     })
 }

@@ -62,15 +62,37 @@ pub fn sequence_values() -> SequenceValues {
     read.unwrap_or_else(|err| pgrx::error!("could not read the sequences: {err}"))
 }
 
-/// The document for these tables and all that they need; with
-/// `whole_database` also for what no table needs.
-pub fn document(tables: &[u32], whole_database: bool, sequences: &SequenceValues) -> Catalog {
+/// What a document is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Extent<'a> {
+    /// These tables and all that they need.
+    Tables(&'a [u32]),
+    /// The whole database without these tables.
+    AllBut(&'a [u32]),
+}
+
+impl<'a> Extent<'a> {
+    /// Of a job: its tables, and those that it leaves alone.
+    pub fn of_job(whole_database: bool, tables: &'a [u32], alone: &'a [u32]) -> Self {
+        if whole_database { Extent::AllBut(alone) } else { Extent::Tables(tables) }
+    }
+
+    fn parts(self) -> (&'a [u32], bool) {
+        match self {
+            Extent::Tables(tables) => (tables, false),
+            Extent::AllBut(tables) => (tables, true),
+        }
+    }
+}
+
+/// The document of this extent.
+pub fn document(extent: Extent<'_>, sequences: &SequenceValues) -> Catalog {
     for (name, value) in SETTINGS {
         if let Ok(name) = CString::new(*name) {
             server::set_setting(&name, value);
         }
     }
-    let mut document = match read(tables, whole_database) {
+    let mut document = match read(extent) {
         Ok(document) => document,
         Err(err) => pgrx::error!("could not read the catalog: {err}"),
     };
@@ -85,16 +107,16 @@ pub fn document(tables: &[u32], whole_database: bool, sequences: &SequenceValues
     document
 }
 
-/// What the document for these tables would leave out: object and reason.
-pub fn left_out(tables: &[u32], whole_database: bool) -> Result<Vec<(String, String)>, SpiError> {
-    let rows = Spi::connect(|client| closure(client, tables, whole_database))?;
+/// What the document of this extent would leave out: object and reason.
+pub fn left_out(extent: Extent<'_>) -> Result<Vec<(String, String)>, SpiError> {
+    let rows = Spi::connect(|client| closure(client, extent))?;
     let left_out = rows.into_iter().filter(|row| row.standing == "left_out");
     Ok(left_out.map(|row| (row.object.unwrap_or_default(), row.reason.unwrap_or_default())).collect())
 }
 
-fn read(tables: &[u32], whole_database: bool) -> Result<Catalog, Box<dyn std::error::Error>> {
+fn read(extent: Extent<'_>) -> Result<Catalog, Box<dyn std::error::Error>> {
     Spi::connect(|client| {
-        let closure = closure(client, tables, whole_database)?;
+        let closure = closure(client, extent)?;
         let mut entries: Vec<(&str, String)> = Vec::new();
         for query in queries() {
             let ids = oids(&query.ids(&closure));
@@ -107,11 +129,12 @@ fn read(tables: &[u32], whole_database: bool) -> Result<Catalog, Box<dyn std::er
             }
         }
         let depends = depends(client, &closure)?;
-        Ok(Catalog::assemble(whole_database, &closure, entries, depends)?)
+        Ok(Catalog::assemble(extent.parts().1, &closure, entries, depends)?)
     })
 }
 
-fn closure(client: &SpiClient<'_>, tables: &[u32], whole: bool) -> Result<Vec<ClosureRow>, SpiError> {
+fn closure(client: &SpiClient<'_>, extent: Extent<'_>) -> Result<Vec<ClosureRow>, SpiError> {
+    let (tables, whole) = extent.parts();
     let args = [DatumWithOid::from(oids(tables)), DatumWithOid::from(whole)];
     client
         .select(closure_query(), None, &args)?

@@ -232,7 +232,7 @@ impl Output {
                 self.link.job().event(Level::Warning, text, "");
             }
         }
-        if !self.schemas.reader.is_news(&reading.document) && reading.notes.is_empty() {
+        if !self.schemas.reader.is_news(&reading) && reading.notes.is_empty() {
             return;
         }
         begin_if_new(&mut self.begun, &mut self.batch, transaction);
@@ -509,6 +509,7 @@ impl Sink for Output {
                 Note::Rewrite(relid) => {
                     self.schemas.asked.rewritten.insert(relid);
                 }
+                Note::Refreshed(relid) => self.schemas.asked.refreshed.push(relid),
                 Note::TypeChanged => self.schemas.lull.forbid(),
                 Note::Changed => {}
             }
@@ -519,6 +520,12 @@ impl Sink for Output {
         for relid in order.drop {
             self.schemas.asked.wanted.remove(&relid);
             self.cache.followed().exclude(relid);
+        }
+        for relid in order.take_back {
+            self.cache.followed().include(relid);
+        }
+        if let Some(patterns) = order.left_alone {
+            self.schemas.reader.leave_alone(&patterns);
         }
         for relid in order.hold {
             self.cache.followed().include(relid);

@@ -21,9 +21,10 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 use scry_wire::catalog::{Catalog, Entry, Table};
 
-use crate::api::options::{JobOptions, Keyless, OnError};
+use crate::api::options::{Alone, JobOptions, Keyless, OnError};
+use crate::api::refusal::Refusal;
 use crate::api::select::{self, Caller};
-use crate::catalog;
+use crate::catalog::{self, Extent};
 use crate::pg::{historic, read};
 
 /// What a job was started with, as far as its scope goes.
@@ -39,6 +40,15 @@ pub struct Scope {
     pub search_path: Vec<String>,
     /// `start('*')`: objects that no table needs come along.
     pub whole_database: bool,
+}
+
+impl Scope {
+    /// What the job leaves alone now, but for `tables`, which it follows.
+    pub fn alone(&self, tables: &[u32]) -> Result<Vec<u32>, Refusal> {
+        let caller = Caller::of_job(self.owner, self.search_path.clone());
+        let alone = select::left_alone(&self.options.alone, &caller)?;
+        Ok(alone.into_iter().filter(|relid| !tables.contains(relid)).collect())
+    }
 }
 
 /// A table of the job, by its name of that moment.
@@ -104,6 +114,8 @@ pub struct Reading {
     pub parents: BTreeSet<u32>,
     /// What has changed among them.
     pub notes: Notes,
+    /// Materialized views have been refreshed.
+    refreshes: bool,
     /// What the job's globs mean but cannot bring, with the reason.
     pub left_out: Vec<String>,
 }
@@ -115,17 +127,21 @@ pub struct Asked {
     pub wanted: BTreeSet<u32>,
     /// Tables that a command has rewritten.
     pub rewritten: BTreeSet<u32>,
+    /// Materialized views that a command has refreshed, in that order.
+    pub refreshed: Vec<u32>,
     /// Tables of which a row has changed that cannot be identified.
     pub unidentified: BTreeSet<u32>,
     /// Transactions before this one whose changes of the schema have not been read yet.
     pub earlier: BTreeSet<u32>,
 }
 
-/// What the stream brings: the catalog, and what the job wants done with
-/// refused changes.
+/// What the stream brings: the catalog, what the job wants done with refused
+/// changes, and materialized views to be refreshed, in that order.
 #[derive(serde::Serialize)]
 struct Document<'a> {
     on_error: OnError,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refreshed: Vec<u32>,
     #[serde(flatten)]
     catalog: &'a Catalog,
 }
@@ -160,6 +176,11 @@ impl SchemaReader {
         SchemaReader { scope, inserts_only, sent: None, shapes: BTreeMap::new() }
     }
 
+    /// What is made under these names and globs from here on stays out of the job.
+    pub fn leave_alone(&mut self, patterns: &[String]) {
+        self.scope.options.alone = Alone::new(patterns, BTreeSet::new());
+    }
+
     /// Reads the schema at the place that is being decoded. `None` when a
     /// lock is in the way: try again later.
     ///
@@ -176,10 +197,10 @@ impl SchemaReader {
         Some(reading)
     }
 
-    /// Whether `document` says something new, and from now on is what was sent.
-    pub fn is_news(&mut self, document: &[u8]) -> bool {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(document);
-        self.sent.replace(hash) != Some(hash)
+    /// Whether the document says something new, and from now on is what was sent.
+    pub fn is_news(&mut self, reading: &Reading) -> bool {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&reading.document);
+        self.sent.replace(hash) != Some(hash) || reading.refreshes
     }
 
     fn read_here(
@@ -189,7 +210,9 @@ impl SchemaReader {
         asked: &Asked,
     ) -> (Reading, BTreeMap<u32, Shape>) {
         let caller = Caller::of_job(self.scope.owner, self.scope.search_path.clone());
-        let selection = match select::select(&self.scope.list, &self.scope.options, &caller) {
+        let mut options = self.scope.options.clone();
+        options.alone.relids = excluded.clone();
+        let selection = match select::select(&self.scope.list, &options, &caller) {
             Ok(selection) => selection,
             Err(refusal) => pgrx::error!("could not find the tables of the job: {}", refusal.finding()),
         };
@@ -213,10 +236,12 @@ impl SchemaReader {
         let born = births(tables.keys().copied().filter(|relid| !followed.contains(relid)));
         let mut here = historic::current_transaction();
         here.extend(&asked.earlier);
-        let rewritten = rewritten_here(&asked.rewritten, &here);
+        let rewritten = written_here(&asked.rewritten, &here);
         let relids: Vec<u32> = tables.keys().copied().collect();
-        let catalog =
-            catalog::document(&relids, self.scope.whole_database, &catalog::SequenceValues::default());
+        let alone: Vec<u32> =
+            selection.alone.iter().copied().filter(|relid| !tables.contains_key(relid)).collect();
+        let extent = Extent::of_job(self.scope.whole_database, &relids, &alone);
+        let catalog = catalog::document(extent, &catalog::SequenceValues::default());
         let shapes = shapes(&catalog);
         let unknown = self.unknown_values(&catalog);
         for (relid, member) in &tables {
@@ -234,7 +259,9 @@ impl SchemaReader {
                 notes.joined.insert(*relid, member.clone());
             }
         }
-        let document = Document { on_error: self.scope.options.on_error, catalog: &catalog };
+        let refreshed = refreshed(&catalog, &asked.refreshed, &here);
+        let refreshes = !refreshed.is_empty();
+        let document = Document { on_error: self.scope.options.on_error, refreshed, catalog: &catalog };
         let document = serde_json::to_vec(&document)
             .unwrap_or_else(|err| pgrx::error!("could not write the catalog document: {err}"));
         let parents = parents(relids.iter().copied());
@@ -243,6 +270,7 @@ impl SchemaReader {
             tables,
             parents,
             notes,
+            refreshes,
             left_out: selection
                 .left_out
                 .into_iter()
@@ -338,9 +366,21 @@ fn writers(sql: &str, relids: impl Iterator<Item = u32>) -> BTreeMap<u32, u32> {
     found.unwrap_or_else(|err| pgrx::error!("could not read who made or changed the job's tables: {err}"))
 }
 
-/// Those of the tables that the transactions `here` have rewritten. Anybody may
-/// write a message; a table's row in `pg_class` is written by its owner only.
-fn rewritten_here(relids: &BTreeSet<u32>, here: &BTreeSet<u32>) -> BTreeSet<u32> {
+/// Those of the materialized views that the shadow has, and that the transactions `here` have
+/// refreshed.
+fn refreshed(catalog: &Catalog, told: &[u32], here: &BTreeSet<u32>) -> Vec<u32> {
+    let written = written_here(&told.iter().copied().collect(), here);
+    let is_view = |oid: u32| {
+        let mut relations = catalog.objects.iter().filter(|object| object.id().is_relation(oid));
+        relations.any(|object| matches!(object.entry, Entry::MaterializedView(_)))
+    };
+    told.iter().copied().filter(|relid| written.contains(relid) && is_view(*relid)).collect()
+}
+
+/// Those of the relations whose row in `pg_class` the transactions `here` have written, as
+/// whoever rewrites or refreshes one does. Anybody may write a message; that row is written by
+/// the relation's owner only.
+fn written_here(relids: &BTreeSet<u32>, here: &BTreeSet<u32>) -> BTreeSet<u32> {
     const SQL: &str = "SELECT c.oid, c.xmin::pg_catalog.text FROM pg_catalog.pg_class AS c \
         WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1)";
     if relids.is_empty() {
@@ -369,7 +409,7 @@ fn oids(relids: impl Iterator<Item = u32>) -> DatumWithOid<'static> {
 }
 
 /// What a message of the extension's own says.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Order {
     /// For which job.
     pub job: String,
@@ -379,9 +419,15 @@ pub struct Order {
     /// Tables to be copied (again) while the stream goes on; they join the job.
     #[serde(default)]
     pub hold: BTreeSet<u32>,
-    /// Tables that leave the job.
+    /// Tables that leave the job, and partitioned ones above them.
     #[serde(default)]
     pub drop: BTreeSet<u32>,
+    /// Partitioned tables that were left alone and are not any more.
+    #[serde(default)]
+    pub take_back: BTreeSet<u32>,
+    /// The names and globs that the job leaves alone from here on; `None` for those it has.
+    #[serde(default)]
+    pub left_alone: Option<Vec<String>>,
 }
 
 #[cfg(test)]
@@ -452,7 +498,7 @@ mod tests {
             serde_json::from_str(r#"{"job": "default", "generation": 3, "hold": [7]}"#).unwrap();
         assert_eq!(
             order,
-            Order { job: "default".to_owned(), generation: 3, hold: [7].into(), drop: BTreeSet::new() }
+            Order { job: "default".to_owned(), generation: 3, hold: [7].into(), ..Order::default() }
         );
     }
 }

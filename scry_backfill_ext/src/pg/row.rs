@@ -147,7 +147,7 @@ pub unsafe fn format_of(
 }
 
 /// Whether a type's binary form can be read on another server: built in with
-/// send and receive functions, or an enum or domain over such a type. Types
+/// send and receive functions, or an enum or domain or built-in array over such a type. Types
 /// of [`TEXT_ONLY`] cannot, nor can composites, nor arrays and ranges of user
 /// types, whose binary forms carry OIDs.
 unsafe fn binary_is_safe(type_oid: pg_sys::Oid) -> bool {
@@ -167,10 +167,13 @@ unsafe fn binary_is_safe(type_oid: pg_sys::Oid) -> bool {
         }
         let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>();
         let (send, receive) = (form.typsend, form.typreceive);
+        // An array is sent by its elements' function, which there may not be (aclitem).
+        let element = if form.typlen == -1 { form.typelem } else { pg_sys::InvalidOid };
         let carries_oids =
             [pg_sys::TYPTYPE_PSEUDO, pg_sys::TYPTYPE_COMPOSITE].contains(&(form.typtype as u8));
         pg_sys::ReleaseSysCache(tuple);
-        !carries_oids && send != pg_sys::InvalidOid && receive != pg_sys::InvalidOid
+        let has_functions = send != pg_sys::InvalidOid && receive != pg_sys::InvalidOid;
+        !carries_oids && has_functions && (element == pg_sys::InvalidOid || binary_is_safe(element))
     }
 }
 

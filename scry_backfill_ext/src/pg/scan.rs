@@ -108,6 +108,8 @@ pub struct HashScan {
 pub struct HashedRow<'a> {
     /// Its hashes.
     pub hash: RowHash,
+    /// Where it stands: block and item.
+    pub place: (u32, u16),
     plain: &'a mut RowEncoder,
     values: &'a [pg_sys::Datum],
     nulls: &'a [bool],
@@ -181,7 +183,10 @@ impl HashScan {
                 let Ok((hash, _)) = hasher.row(fields) else {
                     pgrx::error!("a row was encoded that cannot be hashed")
                 };
-                if !each(HashedRow { hash, plain: &mut plain.1, values, nulls }) {
+                let pg_sys::ItemPointerData { ip_blkid, ip_posid } = row.tts_tid;
+                let block = u32::from(ip_blkid.bi_hi) << 16 | u32::from(ip_blkid.bi_lo);
+                let place = (block, ip_posid);
+                if !each(HashedRow { hash, place, plain: &mut plain.1, values, nulls }) {
                     break;
                 }
                 if tuple.capacity() > TUPLE_KEEP {

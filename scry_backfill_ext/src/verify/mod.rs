@@ -14,5 +14,6 @@
 
 pub mod link;
 pub mod place;
+mod ranges;
 pub mod run;
 pub mod table;

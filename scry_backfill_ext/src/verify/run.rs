@@ -18,8 +18,10 @@ use scry_wire::message::{Ask, DiffCounts, Hello, Relation, Tell};
 
 use super::link::{Link, unexpected};
 use super::place::Place;
+use super::ranges;
 use super::table::{self, Hashed};
 use crate::api::refusal::Refusal;
+use crate::catalog::Extent;
 use crate::pg::scan::HashScan;
 use crate::worker::shmem::JobRef;
 
@@ -120,23 +122,15 @@ pub struct Schema {
     pub remark: String,
 }
 
-/// What to compare the schema of.
-pub struct Scope<'a> {
-    /// All tables of the job.
-    pub relids: &'a [u32],
-    /// Everything else of the database too.
-    pub whole_database: bool,
-}
-
-/// Compares the schema of the job's tables and of what they need.
-pub fn compare_schema(hello: &Hello, job: JobRef, scope: &Scope<'_>) -> Result<Schema, Refusal> {
+/// Compares the schema of the job's tables and of what they need, or of the whole database.
+pub fn compare_schema(hello: &Hello, job: JobRef, extent: Extent<'_>) -> Result<Schema, Refusal> {
     let started = Instant::now();
     let mut link = Link::open(hello)?;
     let mut schema = Schema { verdict: Verdict::Changing, seconds: 0.0, remark: String::new() };
     // What was changed on one side while the other was read is equal the next time.
     for _ in 0..ATTEMPTS_MAX {
         let place = Place::find(&mut link, job, false)?;
-        table::send_catalog(&mut link, scope.relids, scope.whole_database)?;
+        table::send_catalog(&mut link, extent)?;
         let told = link.tell()?;
         place.leave(&mut link)?;
         (schema.verdict, schema.remark) = match told {
@@ -333,6 +327,9 @@ fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
                     outcome.remark =
                         format!("{}; too many to repair them one by one; {RESYNC}", outcome.remark);
                 }
+                if few {
+                    outcome.remark += &where_they_lie(link, &relation, &keys, counts)?;
+                }
                 outcome.keys = Some(if few { keys } else { HashSet::new() });
                 break;
             }
@@ -346,6 +343,34 @@ fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
     }
     outcome.seconds += started.elapsed().as_secs_f64();
     Ok(())
+}
+
+/// Between which keys the differing rows lie, for people; empty where they have no key.
+fn where_they_lie(
+    link: &mut Link,
+    relation: &Relation,
+    keys: &HashSet<u128>,
+    counts: DiffCounts,
+) -> Result<String, Refusal> {
+    if !ranges::has_order(relation) {
+        return Ok(String::new());
+    }
+    let mut text = String::new();
+    let here = ranges::of_rows(relation, keys);
+    if !here.is_empty() {
+        text = format!("; keys {}", scry_wire::ranges::list(&here));
+    }
+    if counts.extra > 0 {
+        link.ask(&Ask::Ranges(relation.clone()))?;
+        match link.tell()? {
+            Tell::Ranges { lines, .. } if !lines.is_empty() => {
+                text += &format!("; keys only on the shadow {}", scry_wire::ranges::list(&lines));
+            }
+            Tell::Ranges { .. } | Tell::Failed { .. } => {}
+            _ => return Err(unexpected("ranges of keys")),
+        }
+    }
+    Ok(text)
 }
 
 /// The differences of a table, for people.

@@ -9,13 +9,13 @@ use scry_wire::message::{Ask, Relation};
 use super::link::Link;
 use crate::api::refusal::Refusal;
 use crate::batch::Batch;
-use crate::catalog;
+use crate::catalog::{self, Extent};
 use crate::pg::privileged::as_superuser;
 use crate::pg::scan::HashScan;
 
-/// Sends the source's catalog document for these tables, as the snapshot sees it.
-pub fn send_catalog(link: &mut Link, relids: &[u32], whole_database: bool) -> Result<(), Refusal> {
-    let document = as_superuser(|| catalog::document(relids, whole_database, &HashMap::new()));
+/// Sends the source's catalog document of this extent, as the snapshot sees it.
+pub fn send_catalog(link: &mut Link, extent: Extent<'_>) -> Result<(), Refusal> {
+    let document = as_superuser(|| catalog::document(extent, &HashMap::new()));
     let mut batch = Batch::new(Tag::Catalog);
     serde_json::to_writer(batch.buf(), &document)
         .map_err(|err| Refusal::not_ready(format!("could not write the catalog document: {err}")))?;

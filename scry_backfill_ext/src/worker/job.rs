@@ -12,7 +12,7 @@ use scry_wire::message::{CopiedTable, TableMark};
 
 use super::pace::Limits;
 use super::state::Facts;
-use crate::api::options::JobOptions;
+use crate::api::options::{Alone, JobOptions};
 use crate::decode::schema::{Member, Notes, Scope};
 use crate::pg::read;
 
@@ -64,14 +64,25 @@ pub struct JobTable {
 pub fn load(name: &str) -> Job {
     const SQL: &str = "SELECT mode, state, generation, copy_id, slot_name, whole_database, \
                        (options OPERATOR(pg_catalog.->>) 'keyless') OPERATOR(pg_catalog.=) 'inserts_only', \
-                       start_lsn::pg_catalog.text, tables, options, owner, search_path, catalog_snapshot \
-                       FROM scry_backfill.job WHERE name OPERATOR(pg_catalog.=) $1";
+                       start_lsn::pg_catalog.text, tables, options, owner, search_path, catalog_snapshot, left_alone, \
+                       ARRAY(SELECT t.relid FROM scry_backfill.job_table AS t \
+                           WHERE t.job OPERATOR(pg_catalog.=) j.name AND t.state OPERATOR(pg_catalog.=) 'excluded') \
+                       FROM scry_backfill.job AS j WHERE name OPERATOR(pg_catalog.=) $1";
     let loaded = Spi::connect(|client| -> Result<Option<Job>, SpiError> {
         let rows = client.select(SQL, Some(1), &[DatumWithOid::from(name)])?;
         if rows.is_empty() {
             return Ok(None);
         }
         let row = rows.first();
+        let mut options = row
+            .get::<pgrx::JsonB>(10)?
+            .and_then(|json| JobOptions::from_json(&json.0).ok())
+            .unwrap_or_default();
+        let excluded = row.get::<Vec<Oid>>(15)?.unwrap_or_default();
+        options.alone = Alone::new(
+            &row.get::<Vec<String>>(14)?.unwrap_or_default(),
+            excluded.into_iter().map(Oid::to_u32).collect(),
+        );
         let text = |i| row.get::<String>(i).map(Option::unwrap_or_default);
         let number = |i| row.get::<i64>(i).map(|n| n.unwrap_or_default() as u64);
         Ok(Some(Job {
@@ -83,10 +94,7 @@ pub fn load(name: &str) -> Job {
             slot_name: text(5)?,
             scope: Scope {
                 list: text(9)?,
-                options: row
-                    .get::<pgrx::JsonB>(10)?
-                    .and_then(|json| JobOptions::from_json(&json.0).ok())
-                    .unwrap_or_default(),
+                options,
                 owner: row.get::<Oid>(11)?.map_or(0, Oid::to_u32),
                 search_path: row.get::<Vec<String>>(12)?.unwrap_or_default(),
                 whole_database: row.get::<bool>(6)?.unwrap_or_default(),

@@ -25,8 +25,9 @@ use super::registration::{self, Started};
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level, State};
 use crate::api::options::OnError;
+use crate::api::refusal::or_raise;
 use crate::batch::Batch;
-use crate::catalog;
+use crate::catalog::{self, Extent};
 use crate::failpoint::{self, step};
 use crate::handoff::{Handoff, Lost, bad_frame};
 use crate::pg::dsm::{Plan, TablePlan};
@@ -71,11 +72,13 @@ fn run(job: JobRef) {
     failpoint::hit(step::SNAPSHOT_EXPORTED);
     let tables: Vec<u32> =
         job::tables(&name).iter().filter(|t| t.state != "excluded").map(|t| t.relid).collect();
+    let alone = or_raise(row.scope.alone(&tables));
+    let extent = Extent::of_job(row.scope.whole_database, &tables, &alone);
     let document = Document {
         copy_id: row.copy_id,
         snapshot: &snapshot.seen,
         on_error: row.scope.options.on_error,
-        catalog: catalog::document(&tables, row.scope.whole_database, &sequences),
+        catalog: catalog::document(extent, &sequences),
     };
     report_not_sent(job, &document.catalog);
     let document = serde_json::to_vec(&document)

@@ -10,6 +10,7 @@
 
 use super::lead::tidy;
 use super::quarantine::Policy;
+use super::refill;
 use super::schema::{Absent, Outcome, SchemaChange, quote};
 use crate::origin;
 use crate::shadow::{Session, Shadow};
@@ -27,6 +28,8 @@ pub struct Start<'a> {
     pub emptied: &'a [u32],
     /// Tables that the shadow does not have; those that are copied again are tried again.
     pub absent: &'a BTreeSet<u32>,
+    /// Materialized views that were refreshed, in that order.
+    pub refreshed: &'a [u32],
     /// What is done where rows are in the way.
     pub policy: Policy,
 }
@@ -43,7 +46,8 @@ pub async fn follow(
     let still = start.absent.iter().copied().filter(|relid| !start.emptied.contains(relid)).collect();
     let (old, new) = (without(start.before, start.absent), without(after, &still));
     let rows_too = start.policy == Policy::Quarantine;
-    let change = SchemaChange { old: &old, new: &new, hold: start.emptied, again: &[], rows_too };
+    let (hold, refresh) = (start.emptied, start.refreshed);
+    let change = SchemaChange { old: &old, new: &new, hold, again: &[], refresh, rows_too };
     let admin = match &shadow.admin {
         Some(connector) if change.needs_superuser() => {
             Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0)
@@ -57,36 +61,74 @@ pub async fn follow(
     );
     note_left_out(session, &outcome).await?;
     note_steps(session, &outcome).await?;
+    refill::note(session, &new, &outcome.filled, start.emptied).await?;
     Ok(outcome.absent)
+}
+
+/// The materialized views that were refreshed on the source just before this document.
+#[must_use]
+pub fn refreshed(document: &[u8]) -> Vec<u32> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        #[serde(default)]
+        refreshed: Vec<u32>,
+    }
+    serde_json::from_slice::<Head>(document).map_or_else(|_| Vec::new(), |head| head.refreshed)
+}
+
+/// Fills what waits for tables that were on hold when this process last saw them.
+pub async fn catch_up(session: &Session) -> Result<()> {
+    if !refill::is_any_noted(session).await? {
+        return Ok(());
+    }
+    let Some(catalog) = super::lead::stored_catalog(session).await? else { return Ok(()) };
+    again(session, &catalog, &[]).await
 }
 
 fn without<'c>(catalog: &'c Catalog, tables: &BTreeSet<u32>) -> Cow<'c, Catalog> {
     if tables.is_empty() { Cow::Borrowed(catalog) } else { Cow::Owned(catalog.without(tables)) }
 }
 
-/// A table is whole again: foreign keys from and to it that could not be looked at are now. In a
-/// transaction of its own; what fails is noted.
+/// A table is whole again: foreign keys from and to it that could not be looked at are now, and
+/// materialized views that were filled without its rows are filled. In a transaction of its own;
+/// what fails is noted.
 pub async fn after_hold(session: &Session, relid: u32) -> Result<()> {
     let Some(catalog) = super::lead::stored_catalog(session).await? else { return Ok(()) };
     let keys = catalog.objects.iter().filter(|object| match &object.entry {
         Entry::Constraint(key) => key.contype == "f" && [key.table_oid, key.referenced_oid].contains(&relid),
         _ => false,
     });
-    let again: Vec<ObjectId> = keys.map(Object::id).collect();
-    if again.is_empty() {
+    let keys: Vec<ObjectId> = keys.map(Object::id).collect();
+    if keys.is_empty() && !refill::is_any_noted(session).await? {
         return Ok(());
     }
+    again(session, &catalog, &keys).await
+}
+
+/// Looks at `keys` again, and fills what can be filled now.
+async fn again(session: &Session, catalog: &Catalog, keys: &[ObjectId]) -> Result<()> {
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
-    let change = SchemaChange { old: &catalog, new: &catalog, hold: &[], again: &again, rows_too: false };
     let done = async {
+        let refresh = refill::take_due(session, catalog).await?;
+        let change = SchemaChange {
+            old: catalog,
+            new: catalog,
+            hold: &[],
+            again: keys,
+            refresh: &refresh,
+            rows_too: false,
+        };
         let outcome = change.apply(session, None).await?;
         note_left_out(session, &outcome).await
     };
     match done.await {
-        Ok(()) => session.batch_execute("COMMIT").await.map_err(Error::sql("commit foreign keys")),
+        Ok(()) => session
+            .batch_execute("COMMIT")
+            .await
+            .map_err(Error::sql("commit what a late copy makes possible")),
         Err(error) if session.is_closed() => Err(error),
         Err(error) => {
-            tracing::warn!(%error, relid, "could not check the foreign keys of a table copied late");
+            tracing::warn!(%error, "could not do what a late copy makes possible");
             session.batch_execute("ROLLBACK").await.map_err(Error::sql("roll back"))
         }
     }

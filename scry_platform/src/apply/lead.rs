@@ -230,7 +230,7 @@ async fn sessions(shadow: &Shadow) -> Result<(Session, Option<Client>)> {
 
 /// Runs `work` on a thread of its own, beside the connections' tasks: making a
 /// large schema is long work. When the caller goes away, so does the work.
-async fn on_own_thread<W, T>(work: W) -> Result<T>
+pub(crate) async fn on_own_thread<W, T>(work: W) -> Result<T>
 where
     W: AsyncFnOnce() -> T + Send + 'static,
     T: Send + 'static,

@@ -6,7 +6,8 @@
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
 //! copy:   chunk ─► copy ─► COPY + ledger line
-//! schema changes: worker ─► follow ─► schema::evolve, in the open transaction
+//! schema changes: worker ─► follow ─► schema::evolve, in the open transaction (refill: materialized views over
+//!         tables that have no rows yet)
 //! tables that cannot be made: lead, follow ─► absent (marked like tables with refused changes)
 //! refused changes: writer ─► quarantine (guard: savepoints, row: kept, tell)
 //! tables on hold: worker ─► hold (kept) … LateCopy, chunks, CopyFinish ─► hold (drain) ─► writer
@@ -31,6 +32,7 @@ pub mod lead;
 pub mod order;
 pub mod pipeline;
 pub mod quarantine;
+mod refill;
 pub mod relation_map;
 mod run;
 pub mod schema;

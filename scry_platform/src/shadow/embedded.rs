@@ -15,6 +15,7 @@ use super::files::Files;
 use super::programs::Programs;
 use super::server::{Server, end_orphan};
 use crate::apply::schema::quote;
+use crate::verify::SCRATCH_PREFIX;
 use crate::{Error, Result};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -186,11 +187,23 @@ impl Embedded {
         }
         let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {owner}");
         run(&client, "grant session_replication_role", &grant).await?;
+        drop_leftovers(&client).await?;
         if !exists("SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", FIRST_DATABASE).await? {
             create_database(&client, FIRST_DATABASE).await?;
         }
         Ok(())
     }
+}
+
+/// Databases of verify() that a crash has left behind.
+async fn drop_leftovers(client: &Client) -> Result<()> {
+    let sql = "SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, $1::text)";
+    let rows = client.query(sql, &[&SCRATCH_PREFIX]).await;
+    for row in rows.map_err(Error::sql("list the databases of the embedded cluster"))? {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote::ident(row.get(0)));
+        run(client, "drop a database of verify()", &sql).await?;
+    }
+    Ok(())
 }
 
 async fn create_database(client: &Client, name: &str) -> Result<()> {

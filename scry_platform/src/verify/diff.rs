@@ -85,7 +85,7 @@ impl Diff {
     /// What is left differs.
     pub fn finish(mut self) -> (DiffCounts, Differing) {
         let mut counts = DiffCounts::default();
-        let mut keys: HashSet<u128> = HashSet::new();
+        let (mut keys, mut only_here): (HashSet<u128>, HashSet<u128>) = Default::default();
         for ((key, _), left) in self.source {
             let extra = self.extra.get_mut(&key);
             let changed = extra.as_ref().map_or(0, |extra| left.min(**extra));
@@ -99,14 +99,19 @@ impl Diff {
         for (key, left) in self.extra {
             counts.extra += left;
             keys.insert(key);
+            if left > 0 {
+                only_here.insert(key);
+            }
         }
-        (counts, Differing { keys })
+        (counts, Differing { keys, extra: only_here })
     }
 }
 
 /// The keys of a table that differ.
 pub struct Differing {
     keys: HashSet<u128>,
+    /// Those of rows that the source does not have.
+    extra: HashSet<u128>,
 }
 
 impl Differing {
@@ -118,6 +123,16 @@ impl Differing {
     /// Whether a row is one of them.
     pub fn contains(&self, row: RowHash) -> bool {
         self.keys.contains(&row.key)
+    }
+
+    /// Whether the source does not have a row.
+    pub fn is_extra(&self, row: RowHash) -> bool {
+        self.extra.contains(&row.key)
+    }
+
+    /// Whether there are such rows.
+    pub fn has_extra(&self) -> bool {
+        !self.extra.is_empty()
     }
 
     /// All of them.

@@ -4,7 +4,7 @@
 //! ```text
 //! Ask ─► conversation ─┬─ Stop, Position: halts ─► stream worker stands still ─► a transaction opens
 //!                      ├─ Table: rows (COPY out) ─► sums
-//!                      ├─ Rows: diff ─► keys that differ
+//!                      ├─ Rows: diff ─► keys that differ ─► Ranges
 //!                      ├─ Catalog: schema ─► differences
 //!                      └─ Mend: delete and COPY in, while the stream stands still
 //! ```
@@ -17,8 +17,10 @@
 //!
 //! What it does not do: decide. The source's session compares and judges.
 
+mod canonical;
 mod diff;
 mod mend;
+mod ranges;
 mod rows;
 mod schema;
 
@@ -27,6 +29,7 @@ use crate::apply::halt::{Asked, Reached, Wanted};
 use crate::apply::{absent, quarantine, relation_map};
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
+pub use canonical::SCRATCH_PREFIX;
 use diff::Differing;
 use rows::TableRows;
 use scry_wire::catalog::Catalog;
@@ -105,6 +108,7 @@ impl Conversation<'_> {
                 Ask::Table(relation) => self.table(&relation).await?,
                 Ask::Rows { relation, buckets } => self.rows(&relation, &buckets).await?,
                 Ask::Mend { hashed, relation } => self.mend(&hashed, &relation).await?,
+                Ask::Ranges(relation) => self.ranges(&relation).await?,
                 Ask::Settled { relid } => self.settled(relid).await?,
                 Ask::Release => self.release().await?,
                 Ask::End => return Err(unexpected(&frame, "a question")),
@@ -185,7 +189,7 @@ impl Conversation<'_> {
     async fn schema(&mut self, source: &Catalog) -> Result<()> {
         self.need_place()?;
         mark(&self.session).await?;
-        let compared = schema::compare(&self.session, source).await;
+        let compared = schema::compare(self.shadow, &self.session, source).await;
         back_to_mark(&self.session).await?;
         let answer = match compared {
             Err(error @ Error::Sql { .. }) if !self.session.is_closed() => {
@@ -216,6 +220,18 @@ impl Conversation<'_> {
             }
         }
         self.sender.send(&Tell::Diff { relid: relation.relid, counts, listed }).await
+    }
+
+    async fn ranges(&mut self, relation: &Relation) -> Result<()> {
+        self.need_place()?;
+        let relid = relation.relid;
+        let Some(rows) = self.differing.get(&relid) else {
+            return self.sender.send(&Tell::Ranges { relid, lines: Vec::new() }).await;
+        };
+        mark(&self.session).await?;
+        let found = ranges::of_extra(&self.session, relation, rows).await;
+        back_to_mark(&self.session).await?;
+        self.tell(relation, found.map(|lines| Tell::Ranges { relid, lines })).await
     }
 
     async fn mend(&mut self, hashed: &Relation, relation: &Relation) -> Result<()> {

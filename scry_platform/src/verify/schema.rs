@@ -2,19 +2,22 @@
 //!
 //! The source sends its document; the queries of `sql/catalog` make the
 //! shadow's, inside the transaction at the position. What the shadow was known
-//! to lack (`scry_shadow.left_out`) is no difference.
+//! to lack (`scry_shadow.left_out`) is no difference, nor is what says the same
+//! in other words (see `canonical`).
 
+use super::canonical;
 use crate::apply::absent;
 use crate::origin;
-use crate::shadow::Session;
+use crate::shadow::{Session, Shadow};
 use crate::{Error, Result};
 use scry_wire::catalog::{
-    Catalog, ClosureRow, DependsRow, Entry, Object, SETTINGS, closure_objects, closure_query, depends_query,
-    queries,
+    Catalog, ClosureRow, DependsRow, Difference, Entry, Object, SETTINGS, closure_objects, closure_query,
+    depends_query, queries,
 };
 use scry_wire::limits;
 use scry_wire::message::Tell;
 use std::collections::HashSet;
+use tokio_postgres::Client;
 
 /// Puts the pieces of the source's document together; `Some` with the last.
 pub fn append(document: &mut Vec<u8>, frame: &scry_wire::frame::Frame) -> Result<Option<Catalog>> {
@@ -33,7 +36,7 @@ pub fn append(document: &mut Vec<u8>, frame: &scry_wire::frame::Frame) -> Result
 }
 
 /// Compares; inside the open transaction, of which nothing stays.
-pub async fn compare(session: &Session, source: &Catalog) -> Result<Tell> {
+pub async fn compare(place: &Shadow, session: &Session, source: &Catalog) -> Result<Tell> {
     let shadow = read(session, source).await?;
     let absent = absent::relids(&**session).await?;
     let left_out: HashSet<String> =
@@ -44,9 +47,16 @@ pub async fn compare(session: &Session, source: &Catalog) -> Result<Tell> {
         absent.contains(&table)
     };
     let parts: HashSet<String> = source.objects.iter().filter(is_absent).map(Object::describe).collect();
-    let mut lines: Vec<String> = here
-        .differences(&shadow)
+    let found = here.differences(&shadow);
+    let is_other = |found: &&Difference| !matches!(found.what.as_str(), "missing" | "extra");
+    let suspects: HashSet<String> = found.iter().filter(is_other).map(|found| found.object.clone()).collect();
+    let same = match suspects.is_empty() {
+        true => HashSet::new(),
+        false => canonical::same(place, &here, &shadow, &suspects).await,
+    };
+    let mut lines: Vec<String> = found
         .into_iter()
+        .filter(|found| !same.contains(&found.object))
         .filter(|found| !(found.what == "missing" && left_out.contains(&found.object)))
         // A type whose functions cannot be made stays a shell.
         .filter(|found| !(found.what.contains("shell") && left_out.contains(&found.object)))
@@ -62,11 +72,6 @@ pub async fn compare(session: &Session, source: &Catalog) -> Result<Tell> {
 
 /// Reads the shadow's catalog as the source's was read (`scry_backfill_ext/src/catalog`).
 async fn read(session: &Session, source: &Catalog) -> Result<Catalog> {
-    let cannot = || Error::sql("read the shadow's catalog");
-    for (name, value) in SETTINGS {
-        let sql = "SELECT pg_catalog.set_config($1, $2, true)";
-        session.execute(sql, &[name, value]).await.map_err(cannot())?;
-    }
     let (mut schemas, mut names) = (Vec::new(), Vec::new());
     for object in source.objects.iter().filter(|object| object.selected) {
         if let Entry::Table(table) = &object.entry {
@@ -74,8 +79,21 @@ async fn read(session: &Session, source: &Catalog) -> Result<Catalog> {
             names.push(table.name.as_str());
         }
     }
-    let tables: Vec<u32> = session.query_one(OIDS, &[&schemas, &names]).await.map_err(cannot())?.get(0);
     let whole = source.whole_database;
+    // Of a whole database all that is there is looked at.
+    let (schemas, names) = if whole { (Vec::new(), Vec::new()) } else { (schemas, names) };
+    let cannot = Error::sql("read the shadow's catalog");
+    let tables: Vec<u32> = session.query_one(OIDS, &[&schemas, &names]).await.map_err(cannot)?.get(0);
+    read_catalog(session, &tables, whole).await
+}
+
+/// Reads a database's catalog, in the open transaction: these tables and what they need, or all.
+pub(super) async fn read_catalog(session: &Client, tables: &[u32], whole: bool) -> Result<Catalog> {
+    let cannot = || Error::sql("read the shadow's catalog");
+    for (name, value) in SETTINGS {
+        let sql = "SELECT pg_catalog.set_config($1, $2, true)";
+        session.execute(sql, &[name, value]).await.map_err(cannot())?;
+    }
     let rows = session.query(closure_query(), &[&tables, &whole]).await.map_err(cannot())?;
     let closure: Vec<ClosureRow> = rows
         .iter()

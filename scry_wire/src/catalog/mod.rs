@@ -18,6 +18,7 @@
 //! What it does not do: run anything, or decide in which order objects are made.
 
 mod access;
+mod around;
 mod assemble;
 mod attached;
 mod compare;
@@ -106,6 +107,14 @@ pub struct ObjectId {
     pub class: Class,
     /// Its OID.
     pub oid: u32,
+}
+
+impl ObjectId {
+    /// Whether it is the relation with this OID.
+    #[must_use]
+    pub fn is_relation(self, oid: u32) -> bool {
+        self.class == Class::Relation && self.oid == oid
+    }
 }
 
 /// System catalogs whose rows are objects of the document.

@@ -6,6 +6,7 @@
 //! Table ─► Sums | Failed           the shadow's buckets of a table
 //! Rows, D…, End ─► Keys… Diff      which rows are not the same
 //! Mend, D…, End ─► Mended          the source's rows in place of the shadow's
+//! Ranges ─► Ranges                 between which keys the rows lie that only the shadow has
 //! Settled                          the table was found equal: its quarantine ends
 //! C… ─► Schema                     the shadow's schema against the source's document
 //! Release                          the shadow's transaction ends; a held stream goes on
@@ -54,6 +55,8 @@ pub enum Ask {
         /// The table, as its rows are written.
         relation: Relation,
     },
+    /// Between which keys the rows lie that [`Ask::Rows`] found only on the shadow?
+    Ranges(Relation),
     /// A table was found equal at this place, and its mark of refused changes
     /// ([`super::TableMarks`]) is to go: those up to here are no difference.
     Settled {
@@ -131,6 +134,13 @@ pub enum Tell {
         /// The first of them, in words.
         lines: Vec<String>,
     },
+    /// Ranges of keys, in words ([`crate::ranges`]).
+    Ranges {
+        /// The table.
+        relid: u32,
+        /// The ranges, in the order of the keys.
+        lines: Vec<String>,
+    },
     /// The rows are mended on the shadow, durably.
     Mended {
         /// The table.
@@ -179,6 +189,10 @@ impl Message for Ask {
                 hashed.write(w);
                 relation.write(w);
             }
+            Ask::Ranges(relation) => {
+                w.u8(b'g');
+                relation.write(w);
+            }
             Ask::Settled { relid } => {
                 w.u8(b'q');
                 w.u32(*relid);
@@ -204,6 +218,7 @@ impl Message for Ask {
                 Ask::Rows { relation, buckets }
             }
             b'm' => Ask::Mend { hashed: Relation::read(r)?, relation: Relation::read(r)? },
+            b'g' => Ask::Ranges(Relation::read(r)?),
             b'q' => Ask::Settled { relid: r.u32("relid")? },
             b'e' => Ask::End,
             b'x' => Ask::Release,
@@ -266,6 +281,13 @@ impl Message for Tell {
                 w.u32(u32::try_from(lines.len()).unwrap_or(0));
                 lines.iter().for_each(|line| w.text(line, LINE_BYTES_MAX));
             }
+            Tell::Ranges { relid, lines } => {
+                w.u8(b'g');
+                w.u32(*relid);
+                let lines = lines.get(..SCHEMA_LINES_MAX).unwrap_or(lines);
+                w.u32(u32::try_from(lines.len()).unwrap_or(0));
+                lines.iter().for_each(|line| w.text(line, LINE_BYTES_MAX));
+            }
             Tell::Mended { relid, deleted, inserted } => {
                 w.u8(b'm');
                 w.u32(*relid);
@@ -306,6 +328,12 @@ impl Message for Tell {
                 let lines = (0..count).map(|_| r.text(LINE_BYTES_MAX, "line")).collect::<Result<_, _>>()?;
                 Tell::Schema { objects, differences, lines }
             }
+            b'g' => {
+                let relid = r.u32("relid")?;
+                let count = r.count(SCHEMA_LINES_MAX, "lines")?;
+                let lines = (0..count).map(|_| r.text(LINE_BYTES_MAX, "line")).collect::<Result<_, _>>()?;
+                Tell::Ranges { relid, lines }
+            }
             b'm' => Tell::Mended {
                 relid: r.u32("relid")?,
                 deleted: r.u64("deleted rows")?,
@@ -316,6 +344,7 @@ impl Message for Tell {
     }
 }
 
+const _: () = assert!(crate::ranges::RANGES_MAX < SCHEMA_LINES_MAX, "ranges fit one answer");
 const _: () = assert!(KEYS_MAX * 16 < crate::limits::FRAME_PAYLOAD_MAX, "keys fit one frame");
 const _: () = assert!(BUCKETS * 24 < crate::limits::FRAME_PAYLOAD_MAX, "buckets fit one frame");
 
@@ -357,6 +386,7 @@ mod tests {
             Ask::Table(relation()),
             Ask::Rows { relation: relation(), buckets: vec![0, 1023] },
             Ask::Mend { hashed: relation(), relation: relation() },
+            Ask::Ranges(relation()),
             Ask::Settled { relid: 7 },
             Ask::End,
             Ask::Release,
@@ -378,6 +408,7 @@ mod tests {
             Tell::Keys(vec![1, u128::MAX]),
             Tell::Diff { relid: 7, counts: DiffCounts { missing: 1, extra: 2, changed: 3 }, listed: true },
             Tell::Schema { objects: 9, differences: 1, lines: vec!["table public.t: columns".to_owned()] },
+            Tell::Ranges { relid: 7, lines: vec!["(1)..(5)".to_owned()] },
             Tell::Mended { relid: 7, deleted: 1, inserted: 2 },
         ];
         for tell in tells {

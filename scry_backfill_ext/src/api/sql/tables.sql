@@ -28,7 +28,9 @@ CREATE TABLE scry_backfill.job (
     owner pg_catalog.oid NOT NULL,
     database_oid pg_catalog.oid NOT NULL,
     created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    changed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
+    changed_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    -- Names and globs that drop_table() took out: what is made later under such a name stays out too.
+    left_alone pg_catalog.text[] NOT NULL DEFAULT '{}'
 );
 
 -- The tables of a job; names as they were when they joined it.

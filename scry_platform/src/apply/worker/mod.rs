@@ -113,6 +113,7 @@ impl<'a> Worker<'a> {
     ) -> Result<Self> {
         let rounds = Rounds::load(&*session, origin.copy_id).await?;
         let (hold_news, marks_news) = (shadow.watch_holds(), shadow.watch_marks());
+        crate::apply::follow::catch_up(&session).await?;
         let holds = Holds::load(&session).await?;
         let document = crate::origin::catalog(&*session).await?.unwrap_or_default();
         let mut worker = Worker {

@@ -42,7 +42,9 @@ impl Worker<'_> {
             drop(self.shadow.copies.clear().await?);
         }
         let was_absent = self.writer.marks().absent();
-        let start = Start { before: &before, emptied: &wanted, absent: &was_absent, policy: self.policy };
+        let refreshed = &crate::apply::follow::refreshed(document);
+        let start =
+            Start { before: &before, emptied: &wanted, absent: &was_absent, refreshed, policy: self.policy };
         let absent =
             crate::apply::follow::follow(self.shadow, self.writer.session(), &start, &catalog).await?;
         self.writer.forget_targets();

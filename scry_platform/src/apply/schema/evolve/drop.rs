@@ -33,6 +33,47 @@ pub(super) fn drops(changes: &Changes<'_>) -> Vec<Step> {
     hanging.into_iter().filter_map(step).chain(parts).chain(others.into_iter().filter_map(step)).collect()
 }
 
+/// What goes with its table, taken by itself: two objects that are gone may need each other by
+/// such parts (a table made of a view's type, to which a rule of the view writes; a function of
+/// a table's type, which a check of the table calls).
+pub(super) fn entangled(changes: &Changes<'_>) -> Vec<Step> {
+    let mut objects: Vec<&Object> =
+        changes.dropped.iter().copied().filter(|o| goes_with_its_table(changes, o)).collect();
+    objects.sort_by_key(|object| (turn(&object.entry), Reverse(object.oid)));
+    let is_part = |object: &&Object| match &object.entry {
+        Entry::Sequence(_) => false,
+        Entry::Trigger(trigger) => trigger.parent_oid == 0,
+        _ => true,
+    };
+    let parts = objects.into_iter().filter(is_part);
+    let steps = parts.filter_map(|object| Some(drop_step(object, "part")?.need(Need::Nothing)));
+    steps.chain(changes.dropped.iter().flat_map(|object| values(object))).collect()
+}
+
+/// What computes values of a table's columns, or checks those of a domain.
+fn values(object: &Object) -> Vec<Step> {
+    let step = |sql: String| Step::new(object, "part", vec![sql]);
+    match &object.entry {
+        Entry::Table(table) => {
+            let name = qualified(&table.schema, &table.name);
+            let columns = table.columns.iter().filter(|column| column.default.is_some());
+            let alter = columns.map(|column| {
+                let drop = if column.generated.is_empty() { "DROP DEFAULT" } else { "DROP EXPRESSION" };
+                step(format!("ALTER TABLE IF EXISTS {name} ALTER COLUMN {} {drop}", ident(&column.name)))
+            });
+            alter.collect()
+        }
+        Entry::Domain(domain) => {
+            let name = qualified(&domain.schema, &domain.name);
+            let checks = domain.constraints.iter();
+            checks
+                .map(|c| step(format!("ALTER DOMAIN {name} DROP CONSTRAINT IF EXISTS {}", ident(&c.name))))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The statement that drops an object.
 pub(super) fn drop_step(object: &Object, part: &'static str) -> Option<Step> {
     let need = match &object.entry {

@@ -23,9 +23,11 @@
 mod ahead;
 mod changes;
 mod drop;
+mod identity;
 mod missing;
 mod names;
 mod observe;
+mod refresh;
 mod rename;
 mod run;
 mod settle;
@@ -61,6 +63,8 @@ pub struct SchemaChange<'a> {
     pub hold: &'a [u32],
     /// What is to be looked at though it has not changed.
     pub again: &'a [ObjectId],
+    /// Materialized views to be filled anew, in this order.
+    pub refresh: &'a [u32],
     /// A table whose rows stand in the way of its change is absent too; else all waits for
     /// whoever mends them.
     pub rows_too: bool,
@@ -77,6 +81,8 @@ pub struct Outcome {
     pub made: Vec<Step>,
     /// Selected tables that could not be made or changed so; they are in `left_out` too.
     pub absent: Vec<Absent>,
+    /// Materialized views that were filled.
+    pub filled: Vec<u32>,
 }
 
 impl SchemaChange<'_> {
@@ -175,7 +181,8 @@ impl<'a> Evolution<'a> {
 
     async fn run(mut self) -> Result<Outcome> {
         self.empty_tables().await?;
-        if self.changes.is_empty() && self.change.again.is_empty() {
+        let SchemaChange { again, refresh, .. } = self.change;
+        if self.changes.is_empty() && again.is_empty() && refresh.is_empty() {
             return Ok(Outcome::default());
         }
         let plan = plan(self.change.new);
@@ -190,11 +197,19 @@ impl<'a> Evolution<'a> {
 
     /// Rows that are copied again go at once: what they are now, the new columns cannot tell.
     async fn empty_tables(&mut self) -> Result<()> {
-        let tables = self
-            .change
-            .old
+        let SchemaChange { old, new, .. } = self.change;
+        // One that was absent may be there all the same, as it was before; its name is no other's.
+        let is_back = |object: &&Object| {
+            let is_it = |before: &&Object| {
+                before.class == Class::Relation && before.oid == object.oid
+                    || before.describe() == object.describe()
+            };
+            !old.objects.iter().any(|before| is_it(&before))
+        };
+        let tables = old
             .objects
             .iter()
+            .chain(new.objects.iter().filter(|o| self.emptied.contains(&o.oid)).filter(is_back))
             .filter(|object| object.class == Class::Relation && self.emptied.contains(&object.oid));
         let mut steps = Vec::new();
         for object in tables {
@@ -223,7 +238,11 @@ impl<'a> Evolution<'a> {
         let keeps_public = !self.change.new.whole_database;
         let drops = drop::drops(&self.changes).into_iter();
         let drops = drops.filter(|step| !(keeps_public && step.describe == "schema public"));
-        let refused = self.runner.rounds(drops.collect()).await?;
+        let mut refused = self.runner.rounds(drops.collect()).await?;
+        if refused.iter().any(|r| r.code == "2BP01") {
+            self.runner.rounds(drop::entangled(&self.changes)).await?;
+            refused = self.runner.rounds(refused.into_iter().map(|r| r.step).collect()).await?;
+        }
         let refused: Vec<Refused> = refused.into_iter().filter(|r| !is_absent(&r.code)).collect();
         let columns: Vec<Step> =
             refused.iter().filter(|r| r.step.part != "drop").map(|r| r.step.clone()).collect();
@@ -375,6 +394,9 @@ impl<'a> Evolution<'a> {
     async fn finish(mut self, refused: Vec<Refused>, waiting: Vec<Object>, plan: &Plan) -> Result<Outcome> {
         self.judge(&refused)?;
         self.leave_out(refused, "");
+        let (new, refresh) = (self.change.new, self.change.refresh);
+        let refused = refresh::refresh_again(&mut self.runner, new, refresh).await?;
+        self.leave_out(refused, "");
         let mut late = drop::copies(&self.changes, self.change.new);
         late.extend(waiting.iter().filter_map(|object| drop::drop_step(object, "drop")));
         let refused = self.runner.rounds(late).await?;
@@ -385,7 +407,11 @@ impl<'a> Evolution<'a> {
         let touched: HashSet<ObjectId> = new.clone().map(|object| object.id()).collect();
         let old =
             self.changes.dropped.iter().copied().chain(self.changes.changed.iter().map(|(old, _)| *old));
-        let again = self.change.new.objects.iter().filter(|object| self.change.again.contains(&object.id()));
+        let is_again = |object: &&Object| {
+            self.change.again.contains(&object.id())
+                || refresh.iter().any(|relid| object.id().is_relation(*relid))
+        };
+        let again = self.change.new.objects.iter().filter(is_again);
         let looked_at: BTreeSet<String> = new.chain(old).chain(again).map(Object::describe).collect();
         let noted = plan.notes.iter().filter(|note| looked_at.contains(&note.object)).cloned();
         self.runner.left_out.extend(noted);
@@ -397,6 +423,7 @@ impl<'a> Evolution<'a> {
             left_out: self.runner.left_out,
             looked_at,
             absent: self.absent.into_values().collect(),
+            filled: refresh::filled(&self.runner.done).collect(),
         })
     }
 
@@ -427,6 +454,12 @@ impl<'a> Evolution<'a> {
         }
     }
 
+    /// Whether a table's rows may be others than the source's: before or after this change an
+    /// update or delete of it does not say which row it means, and is not sent.
+    fn follows_inserts_only(&self, relid: u32) -> bool {
+        [self.change.old, self.change.new].into_iter().any(|catalog| identity::lacks(catalog, relid))
+    }
+
     /// What a refusal is for the tables: those that the shadow cannot have so are absent from
     /// here on; one that its owner can help ends everything, with its cause and what to do.
     fn judge(&mut self, refused: &[Refused]) -> Result<()> {
@@ -439,7 +472,8 @@ impl<'a> Evolution<'a> {
             let reason =
                 if step.part == "create" { message.clone() } else { format!("{}: {message}", step.part) };
             let table = table.and_then(|object| Absent::of(object, reason));
-            match table.filter(|_| is_beyond(step.part, code, detail, self.change.rows_too)) {
+            let rows_too = self.change.rows_too || self.follows_inserts_only(step.object.oid);
+            match table.filter(|_| is_beyond(step.part, code, detail, rows_too)) {
                 Some(table) => {
                     self.absent.entry(table.relid).or_insert(table);
                 }

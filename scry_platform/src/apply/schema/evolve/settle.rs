@@ -14,6 +14,7 @@ use crate::apply::schema::plan::{ExtensionNeed, Lookup, Need, Step};
 use crate::apply::schema::quote::{ident, literal, qualified};
 use crate::apply::schema::render::comment::{statement, texts};
 use crate::apply::schema::render::sequence::sequence_options;
+use crate::apply::schema::render::view::refresh;
 use crate::apply::schema::render::{compression_word, options, storage_word};
 use scry_wire::catalog::{Entry, Extension, MaterializedView, Object, Sequence, View};
 use std::collections::{BTreeMap, HashSet};
@@ -247,9 +248,8 @@ fn materialized(want: &Object, a: &MaterializedView, b: &MaterializedView) -> Se
     if !sql.is_empty() {
         settle.own.push(Step::new(want, "settings", sql));
     }
-    if b.populated && !a.populated {
-        let refresh = vec![format!("REFRESH MATERIALIZED VIEW {name}")];
-        settle.late.push(Step::new(want, "refresh", refresh));
+    if b.populated != a.populated {
+        settle.late.push(refresh(want, b));
     }
     settle
 }

@@ -83,7 +83,13 @@ pub(super) fn materialized(object: &Object, view: &MaterializedView, out: &mut R
         step.undo(format!("DROP MATERIALIZED VIEW IF EXISTS {name} CASCADE")).makes(&view.schema, &view.name);
     out.nodes.push(main_node(object, step));
     if view.populated {
-        let refresh = vec![format!("REFRESH MATERIALIZED VIEW {name}")];
-        out.stage(StageName::Refresh, Step::new(object, "refresh", refresh));
+        out.stage(StageName::Refresh, refresh(object, view));
     }
+}
+
+/// `REFRESH MATERIALIZED VIEW`, with rows or without, as the source has it.
+pub(in crate::apply::schema) fn refresh(object: &Object, view: &MaterializedView) -> Step {
+    let name = qualified(&view.schema, &view.name);
+    let (part, with) = if view.populated { ("refresh", "") } else { ("empty", " WITH NO DATA") };
+    Step::new(object, part, vec![format!("REFRESH MATERIALIZED VIEW {name}{with}")])
 }
