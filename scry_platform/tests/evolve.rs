@@ -67,7 +67,14 @@ impl Twins {
         let new = self.lab.catalog(&self.source, true, &[]).await;
         let hold = held(&self.catalog, &new);
         self.shadow.batch_execute("BEGIN").await.unwrap();
-        let change = SchemaChange { old: &self.catalog, new: &new, hold: &hold, again: &[], rows_too: false };
+        let change = SchemaChange {
+            old: &self.catalog,
+            new: &new,
+            hold: &hold,
+            again: &[],
+            refresh: &[],
+            rows_too: false,
+        };
         let outcome = change.apply(&self.shadow, Some(&self.admin)).await;
         let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {sql}: {e} {:?}", e.refuse()));
         self.shadow.batch_execute("COMMIT").await.unwrap();
@@ -214,8 +221,14 @@ async fn foreign_keys_wait_for_rows() {
     assert_eq!(said, ["constraint r_i_fkey on table public.r (validate)"]);
     // The rows are here now.
     let keys: Vec<ObjectId> = twins.catalog.objects.iter().map(scry_wire::catalog::Object::id).collect();
-    let change =
-        SchemaChange { old: &twins.catalog, new: &twins.catalog, hold: &[], again: &keys, rows_too: false };
+    let change = SchemaChange {
+        old: &twins.catalog,
+        new: &twins.catalog,
+        hold: &[],
+        again: &keys,
+        refresh: &[],
+        rows_too: false,
+    };
     twins.shadow.batch_execute("BEGIN").await.unwrap();
     let outcome = change.apply(&twins.shadow, None).await.unwrap();
     twins.shadow.batch_execute("COMMIT").await.unwrap();

@@ -132,7 +132,14 @@ pub fn user_tables(client: &mut Client) -> Result<Vec<TableName>> {
     Ok(rows.iter().map(|row| TableName { schema: row.get(0), name: row.get(1) }).collect())
 }
 
-/// The digest of a table, or `None` when it does not exist.
+/// All materialized views of users that have been filled.
+pub fn filled_views(client: &mut Client) -> Result<Vec<TableName>> {
+    let sql = "SELECT schemaname::text, matviewname::text FROM pg_catalog.pg_matviews WHERE ispopulated ORDER BY 1, 2";
+    let rows = client.query(sql, &[]).context("list the materialized views")?;
+    Ok(rows.iter().map(|row| TableName { schema: row.get(0), name: row.get(1) }).collect())
+}
+
+/// The digest of a table (or a materialized view), or `None` when it does not exist.
 pub fn digest(client: &mut Client, table: &TableName) -> Result<Option<Digest>> {
     client.batch_execute(FIXED_SETTINGS).context("fix the settings of values' text")?;
     let columns = client

@@ -4,6 +4,7 @@
 
 use super::PATIENT;
 use anyhow::{Result, ensure};
+use scry_testkit::content::TableName;
 use scry_testkit::{Pair, PairOptions, ShadowKind, scenario, schema_text, wait};
 
 /// 1,600 columns is what a table can have; of `worn` half are gone.
@@ -220,4 +221,31 @@ fn iso(pair: &Pair, script: &str) -> Result<()> {
 /// The rows under keys from `first` on.
 fn rows(pair: &Pair, first: u32) -> Result<()> {
     iso(pair, &ROWS.replace(":k", &first.to_string()))
+}
+
+/// Of a table without a key only inserts are followed. What that leaves behind on the shadow is in
+/// the way of nothing, and is over when the table gets its key.
+#[test]
+fn rows_that_were_not_followed_hold_up_no_change() {
+    scenario("inserts_only_change", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "CREATE TABLE loose(a int); INSERT INTO loose SELECT generate_series(1, 20); CREATE TABLE tight(id int PRIMARY KEY)",
+        )?;
+        pair.start_job_with("*", "options => '{\"keyless\": \"inserts_only\"}'")?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.sql(
+            "ALTER TABLE loose ADD id uuid; UPDATE loose SET id = gen_random_uuid(); ALTER TABLE loose ALTER id SET NOT NULL;
+             INSERT INTO tight VALUES (1); ALTER TABLE tight ADD v text",
+        )?;
+        pair.assert_equal_tables(&[TableName::new("tight")])?;
+        let told = "SELECT state FROM scry_backfill.tables WHERE table_name = 'loose'";
+        wait::until_true("its mark", PATIENT, || Ok(pair.sql(told)? == "diverged"))?;
+        pair.sql("ALTER TABLE loose ADD PRIMARY KEY (id); UPDATE loose SET a = -a")?;
+        pair.wait_for_shadow(PATIENT)?;
+        wait::until_true("the end of its mark", PATIENT, || Ok(pair.sql(told)? == "following"))?;
+        pair.assert_equal()?;
+        schema_text::require_equal(&pair)?;
+        pair.assert_source_unharmed()
+    });
 }

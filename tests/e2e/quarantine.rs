@@ -126,3 +126,42 @@ fn a_stopped_job_goes_on_with_another_policy() {
         pair.assert_equal()
     });
 }
+
+/// A pair whose first copy takes a while, with a table that is copied at once and refuses a row.
+fn copying_pair(lab: &Lab) -> Result<Pair> {
+    let pair = Pair::start(lab, &PairOptions::default())?;
+    pair.sql(
+        "CREATE TABLE fussy (id int PRIMARY KEY, v text); INSERT INTO fussy VALUES (1, 'old');
+         CREATE TABLE bulk (id int PRIMARY KEY, v text);
+         INSERT INTO bulk SELECT n, repeat('b', 200) FROM generate_series(1, 200000) AS n",
+    )?;
+    pair.start_job_with("*", "options => '{\"on_error\": \"quarantine\", \"max_rows_per_second\": 20000}'")?;
+    pair.wait_status("the copy", PATIENT, |row| row["state"] == "copying" && row["rows_copied"] != "0")?;
+    Ok(pair)
+}
+
+/// What is refused of the changes that the first copy has let wait is kept like any other.
+#[test]
+fn changes_made_during_the_first_copy_are_kept_aside_too() {
+    scenario("refused_in_copy", |lab| {
+        let pair = copying_pair(lab)?;
+        wait::until("the small table's copy", PATIENT, || Ok((fussy(&pair)? == "1").then_some(())))?;
+        on_shadow(&pair, "ALTER TABLE public.fussy ADD CONSTRAINT no_13 CHECK (id <> 13)")?;
+        pair.sql(
+            "INSERT INTO fussy SELECT n, 'x' FROM generate_series(12, 14) AS n; UPDATE fussy SET v = 'y' WHERE id <> 13;
+             UPDATE bulk SET v = 'changed' WHERE id % 100 = 0; ALTER TABLE fussy ADD more int DEFAULT 7",
+        )?;
+        let status = pair.status()?;
+        ensure!(status.iter().any(|row| row["state"] == "copying"), "the copy is over too soon: {status:?}");
+        pair.wait_for_shadow(PATIENT)?;
+        let line = wait_table(&pair, "quarantined")?;
+        ensure!(line["cause"].contains("no_13"), "{line:?}");
+        ensure!(fussy(&pair)? == "1 12 14", "all else is applied: {}", fussy(&pair)?);
+        on_shadow(&pair, "ALTER TABLE public.fussy DROP CONSTRAINT no_13")?;
+        pair.sql("SELECT scry_backfill.resync('fussy')")?;
+        pair.wait_for_shadow(PATIENT)?;
+        wait_table(&pair, "following")?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}

@@ -4,7 +4,7 @@
 use super::PATIENT;
 use anyhow::{Context, Result};
 use scry_testkit::history::History;
-use scry_testkit::{Pair, PairOptions, Rng, scenario, schema_text};
+use scry_testkit::{Pair, PairOptions, Rng, content, scenario, schema_text};
 
 /// Changes of tables between rows, by themselves and inside transactions.
 #[test]
@@ -90,10 +90,23 @@ fn a_random_history_ends_equal() {
 const SEED: u64 = 311_121;
 
 fn same(pair: &Pair) -> Result<()> {
-    let equal = pair.assert_equal().and_then(|()| schema_text::require_equal(pair));
+    let equal =
+        pair.assert_equal().and_then(|()| schema_text::require_equal(pair)).and_then(|()| refresh(pair));
     equal.with_context(|| {
         let tables =
             pair.sql("SELECT schema_name, table_name, state, replica_identity FROM scry_backfill.tables");
         format!("{tables:?}\n{}", pair.describe_status())
     })
+}
+
+/// Fills every materialized view: of the same rows they are the same.
+fn refresh(pair: &Pair) -> Result<()> {
+    let (mut source, mut shadow) = (pair.source_client()?, pair.shadow_client()?);
+    let views = content::filled_views(&mut source)?;
+    for view in &views {
+        source.batch_execute(&format!("REFRESH MATERIALIZED VIEW {}", view.quoted()))?;
+    }
+    pair.wait_for_shadow(PATIENT)?;
+    let report = content::compare(&mut source, &mut shadow, &views)?;
+    if views.is_empty() { Ok(()) } else { report.require_equal() }
 }

@@ -85,3 +85,30 @@ fn rows(pair: &Pair, first: u32) -> Result<()> {
     ))
     .map(|_| ())
 }
+
+/// A table for each type that the server brings an array of: some are sent as text for it.
+#[test]
+fn arrays_of_every_type_arrive() {
+    scenario("array_types", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "DO $$ DECLARE t record; BEGIN
+                FOR t IN SELECT typname, oid::regtype::text AS name FROM pg_type
+                    WHERE typcategory = 'A' AND typlen = -1 AND oid < 16384
+                        AND (SELECT e.typtype FROM pg_type AS e WHERE e.typarray = pg_type.oid) NOT IN ('c', 'p') LOOP
+                    EXECUTE format('CREATE TABLE %I (id serial PRIMARY KEY, v %s)', 'a' || t.typname, t.name);
+                END LOOP; END $$;
+             CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$ DECLARE t record; BEGIN
+                FOR t IN SELECT oid::regclass AS name FROM pg_class WHERE relname LIKE 'a\\_%' AND relkind = 'r' LOOP
+                    EXECUTE format('INSERT INTO %s (v) VALUES (''{}''), (''{NULL}''), (NULL)', t.name);
+                END LOOP; END $$;
+             INSERT INTO a_aclitem (v) VALUES ('{=r/postgres}'); CALL fill()",
+        )?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.assert_equal()?;
+        pair.sql("CALL fill()")?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}

@@ -76,3 +76,21 @@ CREATE STATISTICS c.log_stats ON level, message FROM c.log; COMMENT ON TABLE c.l
 DROP VIEW c.all_log; DROP TABLE archive.log_old; DROP SCHEMA archive;
 --
 ALTER TABLE c.log_default RENAME TO log_rest; DROP INDEX c.log_what; CREATE INDEX log_message ON c.log (message text_pattern_ops);
+
+--- objects that need each other go together
+CREATE VIEW c.v AS SELECT 1 AS a; CREATE TABLE c.log (o c.v, n c.v);
+CREATE RULE r AS ON UPDATE TO c.v DO ALSO INSERT INTO c.log VALUES (old, new);
+CREATE TABLE c.t (id int PRIMARY KEY, a int); CREATE TABLE c.u (id int PRIMARY KEY);
+CREATE FUNCTION c.f(c.t) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1.a > 0';
+ALTER TABLE c.t ADD CONSTRAINT positive CHECK (c.f(t.*));
+CREATE FUNCTION c.g() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER called BEFORE INSERT ON c.t FOR EACH ROW WHEN (c.f(NEW.*)) EXECUTE FUNCTION c.g();
+CREATE POLICY p ON c.t USING (EXISTS (SELECT FROM c.u)); CREATE POLICY p ON c.u USING (EXISTS (SELECT FROM c.t))
+--=
+INSERT INTO c.t VALUES (1, 1)
+--
+DROP TABLE c.log CASCADE; DROP VIEW c.v
+--
+CREATE VIEW c.v AS SELECT 2 AS a; CREATE TABLE c.log (o c.v); CREATE RULE r AS ON UPDATE TO c.v DO ALSO INSERT INTO c.log VALUES (old)
+--
+DROP TABLE c.t, c.u CASCADE

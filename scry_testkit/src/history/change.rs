@@ -132,6 +132,9 @@ pub const KINDS: &[(&str, u64, Make)] = &[
     ("materialized view", 2, |r, c, n| {
         Some(format!("CREATE MATERIALIZED VIEW m{n} AS SELECT count(*) AS n FROM {}", table(r, c)?.name))
     }),
+    ("refresh materialized view", 1, |r, c, _| {
+        Some(format!("REFRESH MATERIALIZED VIEW {}", r.pick(&c.matviews)?))
+    }),
     ("drop materialized view", 1, |r, c, _| {
         Some(format!("DROP MATERIALIZED VIEW {} CASCADE", r.pick(&c.matviews)?))
     }),
