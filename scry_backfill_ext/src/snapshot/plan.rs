@@ -22,6 +22,9 @@ const CHUNK_BLOCKS_MIN: u32 = 512;
 /// Most blocks in a chunk: 64 MB of table, so that repeating one costs little.
 const CHUNK_BLOCKS_MAX: u32 = 8192;
 
+/// Most blocks of a table that is one chunk: 512 MB.
+const WHOLE_BLOCKS_MAX: u32 = 1 << 16;
+
 /// Chunks that each worker should find, so that all end at about the same time.
 const CHUNKS_PER_WORKER: u64 = 8;
 
@@ -29,6 +32,13 @@ const CHUNKS_PER_WORKER: u64 = 8;
 pub fn chunk_blocks(blocks: u64, workers: usize) -> u32 {
     let wanted = blocks / (CHUNKS_PER_WORKER * workers.max(1) as u64);
     u32::try_from(wanted).unwrap_or(u32::MAX).clamp(CHUNK_BLOCKS_MIN, CHUNK_BLOCKS_MAX)
+}
+
+/// Chunks of a table of so many blocks in a copy of `all` blocks by so many workers. One that is
+/// no more than a worker's share is one chunk: the shadow loads whole tables at less cost.
+fn chunks(blocks: u32, all: u64, workers: usize, size: u32) -> u32 {
+    let share = all / workers.max(1) as u64;
+    if blocks <= WHOLE_BLOCKS_MAX && u64::from(blocks) <= share { 1 } else { blocks.div_ceil(size).max(1) }
 }
 
 /// Makes the plan for `tables` and says how many blocks a chunk has; tables
@@ -57,7 +67,7 @@ pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32
     let blocks = plans.iter_mut().filter(missing).map(|plan| u64::from(plan.blocks)).sum();
     let size = chunk_blocks(blocks, workers);
     for plan in plans.iter_mut().filter(missing) {
-        plan.chunks = plan.blocks.div_ceil(size).max(1);
+        plan.chunks = chunks(plan.blocks, blocks, workers, size);
     }
     plans.sort_by_key(|plan| std::cmp::Reverse(plan.blocks));
     (size, plans)
@@ -122,6 +132,9 @@ pub fn done(plan: &Plan, number: usize, claim: Claim, rows: u64) {
 
 /// Blocks of a chunk: from (included) to (excluded).
 pub fn blocks(plan: &Plan, table: &PlanTable, chunk: u32) -> (u32, u32) {
+    if table.chunks == 1 {
+        return (0, table.blocks);
+    }
     let size = plan.head().chunk_blocks;
     let from = chunk.saturating_mul(size);
     (from, from.saturating_add(size).min(table.blocks).max(from))
@@ -182,6 +195,14 @@ mod tests {
         assert_eq!(chunk_blocks(0, 2), CHUNK_BLOCKS_MIN);
         assert_eq!(chunk_blocks(16_000, 2), 1000);
         assert_eq!(chunk_blocks(u64::MAX, 0), CHUNK_BLOCKS_MAX);
+    }
+
+    #[test]
+    fn a_table_within_its_share_is_one_chunk() {
+        assert_eq!(chunks(40_000, 80_000, 2, 5_000), 1);
+        assert_eq!(chunks(40_001, 80_000, 2, 5_000), 9);
+        assert_eq!(chunks(0, 0, 0, CHUNK_BLOCKS_MIN), 1);
+        assert_eq!(chunks(WHOLE_BLOCKS_MAX + 1, u64::MAX, 2, CHUNK_BLOCKS_MAX), 9);
     }
 
     #[test]

@@ -10,6 +10,9 @@
 //! connections waits here instead of being loaded twice. Memory: one frame and
 //! its text form; the shadow that reads slowly holds the peer back.
 //!
+//! A table of the first copy that is one chunk is loaded into new storage, so that its rows need
+//! no WAL of the embedded shadow and never a later freeze.
+//!
 //! Rows that the shadow refuses end the connection, or, in a job that keeps refused changes
 //! aside, mark the table as diverged; the rest of the copy goes on.
 //!
@@ -46,6 +49,11 @@ pub async fn serve(
     if state == CopyState::None {
         return Err(Error::Busy("no copy of this generation is under way on the shadow".to_owned()));
     }
+    if state == CopyState::Copying {
+        // A crash takes lines with their rows; the ledger is held against what was sent at the end.
+        let sql = "SET synchronous_commit = off";
+        session.batch_execute(sql).await.map_err(Error::sql("set up a session for a copy"))?;
+    }
     while let Some(frame) = reader.next().await? {
         if frame.tag() != Tag::ChunkStart {
             return Err(unexpected(&frame, "chunk start"));
@@ -71,7 +79,10 @@ async fn load(
         session.batch_execute(sql).await.map_err(Error::sql(format!("{what} {name}")))
     };
     run("BEGIN", "begin a chunk of").await?;
-    check_copy(session, hello, start).await?;
+    let which = check_copy(session, hello, start).await?;
+    if which == Which::Late {
+        run("SET LOCAL synchronous_commit = on", "set up a chunk of").await?;
+    }
     let mut chunk = Chunk::new(start);
     if chunk.claimed(claim(session, start, &name).await?) == Rows::PassOver {
         run("ROLLBACK", "leave a chunk of").await?;
@@ -80,7 +91,7 @@ async fn load(
         return chunk.repeated(rows);
     }
     let mut left = Left::Rows;
-    let copied = copy_rows(session, &start.relation, &name, reader, &mut left).await;
+    let copied = copy_rows(session, start, which, &name, reader, &mut left).await;
     let (rows, announced) = match copied {
         Err(error) if left != Left::Unknown && may_go_on(session, &error).await? => {
             skip(reader, left).await?;
@@ -110,22 +121,27 @@ async fn load(
 /// The chunk must be of the copy that is under way: the first one, or that of
 /// its table on hold. The row is locked against whoever would begin another
 /// one meanwhile.
-async fn check_copy(session: &Session, hello: &Hello, start: &ChunkStart) -> Result<()> {
+async fn check_copy(session: &Session, hello: &Hello, start: &ChunkStart) -> Result<Which> {
     let sql = "SELECT generation, copy_id, copy_state FROM scry_shadow.origin FOR SHARE";
     let row = session.query_opt(sql, &[]).await.map_err(Error::sql("read scry_shadow.origin"))?;
     let Some(row) = row.filter(|r| r.get::<_, i64>("generation").cast_unsigned() == hello.generation) else {
         return Err(not_under_way(start));
     };
     let copy_id = row.get::<_, i64>("copy_id").cast_unsigned();
-    let fits = match row.get("copy_state") {
-        "copying" => copy_id == start.copy_id,
-        "copied" => is_late(session, start).await?,
-        _ => false,
-    };
-    if fits {
-        return Ok(());
+    match row.get("copy_state") {
+        "copying" if copy_id == start.copy_id => Ok(Which::First),
+        "copied" if is_late(session, start).await? => Ok(Which::Late),
+        _ => Err(not_under_way(start)),
     }
-    Err(not_under_way(start))
+}
+
+/// Which copy a chunk belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The shadow's first: nobody reads there yet.
+    First,
+    /// That of a table on hold.
+    Late,
 }
 
 async fn is_late(session: &Session, start: &ChunkStart) -> Result<bool> {
@@ -239,17 +255,28 @@ async fn put_aside(
 /// announced.
 async fn copy_rows(
     session: &Session,
-    relation: &Relation,
+    start: &ChunkStart,
+    which: Which,
     name: &str,
     reader: &mut FrameReader,
     left: &mut Left,
 ) -> Result<(u64, u64)> {
     let what = || Error::sql(format!("copy into {name}"));
-    let sink = session.copy_in(&copy_statement(relation)).await.map_err(what())?;
+    let relation = &start.relation;
+    *left = Left::Unknown;
+    let mut next = Some(reader.expect().await?);
+    *left = Left::Rows;
+    let is_large = next.as_ref().is_some_and(|frame| frame.payload().len() >= ANEW_FROM);
+    let anew =
+        which == Which::First && start.chunks == 1 && is_large && begin_anew(session, relation).await?;
+    let sink = session.copy_in(&copy_statement(relation, anew)).await.map_err(what())?;
     let mut sink = Sink::new(sink, relation.format);
     let expected = loop {
         *left = Left::Unknown;
-        let frame = reader.expect().await?;
+        let frame = match next.take() {
+            Some(frame) => frame,
+            None => reader.expect().await?,
+        };
         let sent = match frame.tag() {
             Tag::Rows => {
                 let sent = sink.send(frame.payload()).await?;
@@ -276,8 +303,24 @@ async fn copy_rows(
     Ok((rows, expected))
 }
 
-/// `COPY … FROM STDIN` for a relation's columns and format.
-pub(crate) fn copy_statement(relation: &Relation) -> String {
+/// Gives a table that one chunk holds new storage in this transaction: what is loaded into that
+/// needs no WAL where the server writes no more of it than it must (`wal_level = minimal`), and is
+/// frozen at once. Not where other tables refer to it.
+async fn begin_anew(session: &Session, relation: &Relation) -> Result<bool> {
+    let what = || Error::sql(format!("begin anew with {}", relation_map::full_name(relation)));
+    let table = relation_map::qualified(relation);
+    let sql =
+        "SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1::text::regclass LIMIT 1";
+    if session.query_opt(sql, &[&table]).await.map_err(what())?.is_some() {
+        return Ok(false);
+    }
+    session.batch_execute(&format!("TRUNCATE ONLY {table}")).await.map_err(what())?;
+    Ok(true)
+}
+
+/// `COPY … FROM STDIN` for a relation's columns and format; `anew`: its storage is new in this
+/// transaction.
+pub(crate) fn copy_statement(relation: &Relation, anew: bool) -> String {
     let columns: Vec<&str> = relation.columns.iter().map(|c| c.name.as_str()).collect();
     let list = match columns.is_empty() {
         true => String::new(),
@@ -287,7 +330,8 @@ pub(crate) fn copy_statement(relation: &Relation) -> String {
         Format::Binary => "binary",
         Format::Text => "text",
     };
-    format!("COPY {}{list} FROM STDIN (FORMAT {format})", relation_map::qualified(relation))
+    let freeze = if anew { ", FREEZE" } else { "" };
+    format!("COPY {}{list} FROM STDIN (FORMAT {format}{freeze})", relation_map::qualified(relation))
 }
 
 /// A COPY that takes tuples as they stand on the wire.
@@ -369,6 +413,8 @@ impl Sink {
     }
 }
 
+/// From a first piece of so many bytes on a table is worth new storage.
+const ANEW_FROM: usize = 64 << 10;
 /// Bytes given to the driver at once.
 const PART: usize = 64 << 10;
 /// Shorter pieces are gathered first.

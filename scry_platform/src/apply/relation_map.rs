@@ -213,7 +213,7 @@ impl Target {
         if let Some(statement) = &self.copy {
             return Ok(statement.clone());
         }
-        let sql = super::copy::copy_statement(&self.relation);
+        let sql = super::copy::copy_statement(&self.relation, false);
         let statement = session.prepare(&sql).await.map_err(self.cannot("prepare a copy into"))?;
         self.copy = Some(statement.clone());
         Ok(statement)

@@ -89,7 +89,7 @@ async fn within(session: &Session, applied: Lsn, table: &Table<'_>, rows: &mut S
 /// Writes the source's rows.
 async fn copy(session: &Session, relation: &Relation, rows: &mut SentRows<'_>) -> Result<u64> {
     let cannot = || Error::sql(format!("copy rows into {}", full_name(relation)));
-    let copy = session.copy_in(&copy_statement(relation)).await.map_err(cannot())?;
+    let copy = session.copy_in(&copy_statement(relation, false)).await.map_err(cannot())?;
     let mut sink = Sink::new(copy, relation.format);
     while let Some(frame) = rows.next().await? {
         if sink.send(frame.payload()).await?.is_err() {
