@@ -7,6 +7,7 @@
 //!   scry_bench verify    the hash of a table beside a count of its rows
 //!   scry_bench follow    a backlog into the shadow, beside PostgreSQL's own subscription
 //!   scry_bench copy      the first copy, beside the same
+//!   scry_bench small     the first copy of thousands of small tables, beside the same
 //! ```
 
 mod adaptive;
@@ -39,7 +40,8 @@ fn run(which: &str) -> Result<()> {
         "verify" => verify::run(&Lab::new("verify")?),
         "follow" => replication::follow(&Lab::new("follow")?),
         "copy" => replication::copy(&Lab::new("copy")?),
-        _ => bail!("say what to measure: latency, decode, adaptive, verify, follow or copy"),
+        "small" => replication::small(&Lab::new("small")?),
+        _ => bail!("say what to measure: latency, decode, adaptive, verify, follow, copy or small"),
     }
 }
 

@@ -9,7 +9,7 @@
 //! Each round has both, in turns; what is printed are the ratios of each
 //! round, as smallest, median and largest. The content of all tables is compared at the
 //! end. `BENCH_SCALE` (20) is pgbench's, `BENCH_CHANGES` (800,000) the row changes of
-//! a backlog, `BENCH_ROUNDS` (3).
+//! a backlog, `BENCH_TABLES` (2,000) how many small ones, `BENCH_ROUNDS` (3).
 
 use crate::{cpu, setting};
 use anyhow::{Context, Result, ensure};
@@ -77,29 +77,41 @@ pub fn follow(lab: &Lab) -> Result<()> {
 
 /// The initial copy, keys and indexes in place at the end.
 pub fn copy(lab: &Lab) -> Result<()> {
-    let bench = Bench::new(lab)?;
+    copy_of("copy", lab, &Bench::new(lab)?)
+}
+
+/// The initial copy of many small tables.
+pub fn small(lab: &Lab) -> Result<()> {
+    let count = setting("BENCH_TABLES", 2_000);
+    copy_of(&format!("copy of {count} small tables"), lab, &Bench::of_small_tables(lab, count)?)
+}
+
+fn copy_of(what: &str, lab: &Lab, bench: &Bench) -> Result<()> {
     let mut rounds = Vec::new();
     for round in 0..setting("BENCH_ROUNDS", 3) {
         let ours = |bench: &Bench| bench.copy_ours(lab, round);
         let (ours, peer) = if round % 2 == 0 {
-            (ours(&bench)?, bench.copy_peer()?)
+            (ours(bench)?, bench.copy_peer()?)
         } else {
             let peer = bench.copy_peer()?;
-            (ours(&bench)?, peer)
+            (ours(bench)?, peer)
         };
         rounds.push((ours, peer));
     }
-    print("copy", &rounds);
+    print(what, &rounds);
     Ok(())
 }
 
 struct Bench {
     pair: Pair,
     peer: Cluster,
+    /// What is copied.
+    tables: Vec<TableName>,
 }
 
 impl Bench {
-    fn new(lab: &Lab) -> Result<Bench> {
+    /// Two clusters without tables.
+    fn empty(lab: &Lab) -> Result<Bench> {
         let conf = ["synchronous_commit = off", "max_wal_size = '8GB'", "checkpoint_timeout = '30min'"];
         let mut source_conf: Vec<String> = conf.map(str::to_owned).to_vec();
         source_conf.extend(["shared_buffers = '512MB'", "autovacuum = off"].map(str::to_owned));
@@ -108,8 +120,16 @@ impl Bench {
         source_conf.push("wal_retrieve_retry_interval = '100ms'".to_owned());
         let peer =
             Cluster::start_new(lab, "peer", &ClusterOptions { conf: source_conf, own_identity: false })?;
+        Ok(Bench { pair, peer, tables: Vec::new() })
+    }
+
+    /// With pgbench's tables and `spread`.
+    fn new(lab: &Lab) -> Result<Bench> {
+        let mut bench = Bench::empty(lab)?;
+        let names = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history", "spread"];
+        bench.tables = names.map(TableName::new).to_vec();
         let scale = setting("BENCH_SCALE", 20).to_string();
-        for cluster in [&pair.source, &peer] {
+        for cluster in [&bench.pair.source, &bench.peer] {
             let args = if cluster.name == "peer" { "dtp" } else { "dtgvp" };
             let made = cluster
                 .command("pgbench")
@@ -117,12 +137,31 @@ impl Bench {
                 .output()?;
             ensure!(made.status.success(), "pgbench -i: {}", String::from_utf8_lossy(&made.stderr));
         }
-        pair.sql(TABLES)?;
-        let bench = Bench { pair, peer };
+        bench.pair.sql(TABLES)?;
         bench.peer_sql(
             "CREATE TABLE spread(id bigint PRIMARY KEY, at timestamptz, note text, n bigint);
              ALTER TABLE pgbench_history REPLICA IDENTITY FULL",
         )?;
+        Ok(bench)
+    }
+
+    /// With tables of twenty rows, each with a key and another index.
+    fn of_small_tables(lab: &Lab, count: u64) -> Result<Bench> {
+        let mut bench = Bench::empty(lab)?;
+        bench.tables = (1..=count).map(|n| TableName::new(&format!("small_{n}"))).collect();
+        let make = |fill: &str| {
+            format!(
+                "DO $$ BEGIN FOR n IN 1..{count} LOOP
+                     EXECUTE format('CREATE TABLE small_%s(id int PRIMARY KEY, at timestamptz, v text)', n);
+                     EXECUTE format('CREATE INDEX ON small_%s(at)', n);
+                     {fill}
+                 END LOOP; END $$"
+            )
+        };
+        let rows = "EXECUTE format('INSERT INTO small_%s SELECT i, now(), md5(i::text) FROM generate_series(1, 20) i', n);";
+        bench.pair.sql(&make(rows))?;
+        bench.peer_sql(&make(""))?;
+        bench.pair.sql("CREATE PUBLICATION peer FOR TABLES IN SCHEMA public")?;
         Ok(bench)
     }
 
@@ -222,9 +261,8 @@ impl Bench {
     }
 
     fn copy_peer(&self) -> Result<Figures> {
-        self.peer_sql(
-            "TRUNCATE pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history, spread",
-        )?;
+        let names: Vec<String> = self.tables.iter().map(TableName::quoted).collect();
+        self.peer_sql(&format!("TRUNCATE {}", names.join(", ")))?;
         let figures = self.measure(&self.pair.platform, || self.subscribe())?;
         self.require_equal(&mut self.peer.client("postgres")?)?;
         self.peer_sql("DROP SUBSCRIPTION peer")?;
@@ -237,9 +275,7 @@ impl Bench {
     }
 
     fn require_equal(&self, other: &mut scry_testkit::Client) -> Result<()> {
-        let names = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history", "spread"];
-        let tables: Vec<TableName> = names.map(TableName::new).to_vec();
-        content::compare(&mut self.pair.source_client()?, other, &tables)?.require_equal()
+        content::compare(&mut self.pair.source_client()?, other, &self.tables)?.require_equal()
     }
 }
 
