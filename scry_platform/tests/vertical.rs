@@ -155,6 +155,10 @@ async fn waits_for_the_copy_and_loads_chunks_once() {
         row(&[Some(b"[1,\n2]"), None]),
     ];
     copy.chunk(0, 1, &notes(), &text).await;
+    // Receipts of a first copy do not wait for the disk; a later commit that does brings all to it.
+    let shadow = platform.shadow().await;
+    shadow.batch_execute("CREATE TABLE public.later(); DROP TABLE public.later").await.unwrap();
+    drop(shadow);
     // The platform dies in the middle of a chunk: nothing of it stays.
     copy.send(&scry_wire::message::ChunkStart {
         copy_id: COPY_ID,
