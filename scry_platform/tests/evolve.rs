@@ -237,6 +237,32 @@ async fn foreign_keys_wait_for_rows() {
     twins.compare_dumps("keys");
 }
 
+/// Rows that only the shadow has do not keep a partition from leaving.
+#[tokio::test]
+async fn a_partition_leaves_whatever_refers_to_it() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+                CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (1) TO (10); \
+                CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20); CREATE TABLE r (i int REFERENCES t)";
+    assert_eq!(twins.migrate("leave", make).await, []);
+    for client in [&twins.source, &twins.shadow] {
+        client
+            .batch_execute("INSERT INTO public.t VALUES (1), (11); INSERT INTO public.r VALUES (11)")
+            .await
+            .unwrap();
+    }
+    twins.shadow.batch_execute("INSERT INTO public.r VALUES (1)").await.unwrap();
+    let left_out = twins.migrate("leave", "ALTER TABLE t DETACH PARTITION t1").await;
+    let said: Vec<&str> = left_out.iter().map(|l| l.object.as_str()).collect();
+    assert_eq!(said, ["constraint r_i_fkey on table public.r (validate)"]);
+    let alone = "SELECT NOT relispartition FROM pg_class WHERE relname = 't1'";
+    assert!(twins.reader.query_one(alone, &[]).await.unwrap().get::<_, bool>(0));
+    // Once they are gone it is as on the source.
+    twins.shadow.batch_execute("DELETE FROM public.r WHERE i = 1").await.unwrap();
+    assert_eq!(twins.migrate("leave", "ALTER TABLE r RENAME CONSTRAINT r_i_fkey TO r_key").await, []);
+    twins.compare("leave", "the rows are gone").await;
+}
+
 /// What is in foreign hands or was never made stops nothing that does not need it.
 #[tokio::test]
 async fn what_the_shadow_lacks_stops_nothing() {

@@ -24,6 +24,7 @@ mod ahead;
 mod changes;
 mod drop;
 mod identity;
+mod leave;
 mod missing;
 mod names;
 mod observe;
@@ -190,8 +191,9 @@ impl<'a> Evolution<'a> {
             let notes = ahead::extensions(admin, &self.runner.role, &self.changes, &plan).await?;
             self.runner.left_out.extend(notes);
         }
+        let loosened = self.detach().await?;
         let waiting = self.drop_and_rename(&plan).await?;
-        let refused = self.settle(&plan).await?;
+        let refused = self.settle(&plan, &loosened).await?;
         self.finish(refused, waiting, &plan).await
     }
 
@@ -233,8 +235,6 @@ impl<'a> Evolution<'a> {
 
     /// Returns what is to be dropped once nothing needs it any more.
     async fn drop_and_rename(&mut self, plan: &Plan) -> Result<Vec<Object>> {
-        let detached = self.runner.rounds(drop::detaches(&self.changes)).await?;
-        self.judge(&detached)?;
         let keeps_public = !self.change.new.whole_database;
         let drops = drop::drops(&self.changes).into_iter();
         let drops = drops.filter(|step| !(keeps_public && step.describe == "schema public"));
@@ -272,7 +272,8 @@ impl<'a> Evolution<'a> {
     }
 
     /// Passes until the shadow says what the document says, or nothing more can be done.
-    async fn settle(&mut self, plan: &Plan) -> Result<Vec<Refused>> {
+    /// `loosened`: also to be looked at.
+    async fn settle(&mut self, plan: &Plan, loosened: &[ObjectId]) -> Result<Vec<Refused>> {
         let lookup = Lookup::new(self.change.new);
         let context = Context {
             lookup: &lookup,
@@ -281,7 +282,7 @@ impl<'a> Evolution<'a> {
         };
         let mut interest: HashSet<ObjectId> = self.changes.created.iter().map(|object| object.id()).collect();
         interest.extend(self.changes.changed.iter().map(|(_, new)| new.id()));
-        interest.extend(self.change.again);
+        interest.extend(self.change.again.iter().chain(loosened));
         interest.extend(self.drop_foreign_keys(&lookup).await?);
         // What is done to a table reaches those below it, changed or not.
         let mut level: Vec<u32> = tables(&interest);
