@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
@@ -168,14 +169,27 @@ fn oids(numbers: &[u32]) -> Vec<Oid> {
 
 /// The tables among these that hold rows of their own, under the current snapshot.
 pub fn with_storage(tables: &[u32]) -> Vec<Stored> {
-    const SQL: &str = "SELECT c.oid, c.relfilenode FROM pg_catalog.pg_class c \
-                       WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1) AND c.relkind OPERATOR(pg_catalog.=) 'r'";
+    const SQL: &str = "SELECT c.oid, c.relfilenode, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, \
+            COALESCE(a.numbers, '{}'), COALESCE(a.names, '{}') \
+        FROM pg_catalog.pg_class AS c \
+        JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+        LEFT JOIN (SELECT attrelid, pg_catalog.array_agg(attnum ORDER BY attnum) AS numbers, \
+                   pg_catalog.array_agg(attname::pg_catalog.text ORDER BY attnum) AS names \
+            FROM pg_catalog.pg_attribute \
+            WHERE attrelid OPERATOR(pg_catalog.=) ANY ($1) AND attnum OPERATOR(pg_catalog.>) 0 \
+              AND NOT attisdropped AND attgenerated OPERATOR(pg_catalog.=) '' \
+            GROUP BY attrelid) AS a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
+        WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1) AND c.relkind OPERATOR(pg_catalog.=) 'r'";
     let read = Spi::connect(|client| -> Result<Vec<Stored>, SpiError> {
         client
             .select(SQL, None, &[DatumWithOid::from(oids(tables))])?
             .map(|row| {
                 let oid = |i| row.get::<Oid>(i).map(|oid| oid.map_or(0, Oid::to_u32));
-                Ok(Stored { relid: oid(1)?, filenode: oid(2)? })
+                let text = |i| row.get::<String>(i).map(Option::unwrap_or_default);
+                let numbers = row.get::<Vec<i16>>(5)?.unwrap_or_default();
+                let names = row.get::<Vec<String>>(6)?.unwrap_or_default();
+                let columns = numbers.into_iter().zip(names.iter().map(String::as_str));
+                Ok(Stored { relid: oid(1)?, filenode: oid(2)?, shape: shape(&text(3)?, &text(4)?, columns) })
             })
             .collect()
     });
@@ -190,4 +204,12 @@ pub struct Stored {
     /// Its file. One that was truncated or rewritten since has another, in
     /// which the snapshot's rows are not to be found.
     pub filenode: u32,
+    /// Its [`shape`]. One that was altered since has another, which the shadow does not have yet.
+    pub shape: u64,
+}
+
+/// What a table's name and the columns that stand in its rows come to: numbers and names, in their order.
+pub fn shape<'a>(schema: &str, name: &str, columns: impl Iterator<Item = (i16, &'a str)>) -> u64 {
+    let columns: Vec<(i16, &str)> = columns.collect();
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((schema, name, columns))
 }

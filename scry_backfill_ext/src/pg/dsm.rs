@@ -19,7 +19,7 @@ pub struct PlanHead {
     pub tables: u32,
     /// Blocks in a chunk.
     pub chunk_blocks: u32,
-    /// A worker found a table rewritten: this snapshot cannot be completed. Its oid.
+    /// A worker found a table rewritten or altered: this snapshot cannot be completed. Its oid.
     pub rewritten: AtomicU32,
     /// The round of the copy.
     pub copy_id: u64,
@@ -34,6 +34,8 @@ pub struct PlanTable {
     pub relid: u32,
     /// Its storage number under the snapshot.
     pub filenode: u32,
+    /// Its name and columns under the snapshot, as a number.
+    pub shape: u64,
     /// Blocks to copy.
     pub blocks: u32,
     /// Chunks to copy; 0 when an earlier round has completed the table.
@@ -57,6 +59,8 @@ pub struct TablePlan {
     pub relid: u32,
     /// Its storage number under the snapshot.
     pub filenode: u32,
+    /// Its name and columns under the snapshot, as a number.
+    pub shape: u64,
     /// Blocks to copy.
     pub blocks: u32,
     /// Chunks to copy.
@@ -101,6 +105,7 @@ impl Plan {
                 first.add(i).write(PlanTable {
                     relid: table.relid,
                     filenode: table.filenode,
+                    shape: table.shape,
                     blocks: table.blocks,
                     chunks: table.chunks,
                     next_chunk: AtomicU32::new(0),

@@ -50,13 +50,14 @@ pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32
     let kept: HashMap<u32, u64> = applied.tables.iter().map(|t| (t.relid, t.rows)).collect();
     let mut plans: Vec<TablePlan> = tables
         .iter()
-        .filter_map(|Stored { relid, filenode }| {
+        .filter_map(|Stored { relid, filenode, shape }| {
             let scan = TableScan::open(*relid)?;
             let rows = kept.get(relid).copied().unwrap_or_default();
             Some(TablePlan {
                 relid: *relid,
                 // The snapshot's: another one is noticed when a chunk is read.
                 filenode: *filenode,
+                shape: *shape,
                 blocks: scan.blocks(),
                 chunks: 0,
                 rows,

@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use scry_wire::frame::{Frame, Tag};
-use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Role};
+use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Relation, Role};
 
 use super::job;
 use super::pace::Pace;
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level};
 use crate::batch::Batch;
+use crate::catalog;
 use crate::failpoint::{self, step};
 use crate::guc;
 use crate::handoff::{Handoff, Lost, bad_frame};
@@ -139,15 +140,21 @@ impl Copier {
 }
 
 /// Opens a table for a chunk. A table that is another than the plan's cannot
-/// be copied under this snapshot: its old rows are gone.
+/// be copied under this snapshot: its old rows are gone, or its columns are
+/// others than those that the shadow was made with.
 fn open_table(plan: &Plan, table: &PlanTable) -> TableScan {
     match TableScan::open(table.relid) {
-        Some(scan) if scan.filenode() == table.filenode => scan,
+        Some(scan) if scan.filenode() == table.filenode && shape(scan.description()) == table.shape => scan,
         _ => {
             plan.head().rewritten.store(table.relid, Release);
-            pgrx::error!("table with oid {} was rewritten or dropped while it was being copied", table.relid);
+            pgrx::error!("table with oid {} was changed or dropped while it was being copied", table.relid);
         }
     }
+}
+
+fn shape(relation: &Relation) -> u64 {
+    let columns = relation.columns.iter().map(|column| (column.attnum, column.name.as_str()));
+    catalog::shape(&relation.schema, &relation.name, columns)
 }
 
 /// What a batch goes through.

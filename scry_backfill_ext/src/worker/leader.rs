@@ -234,7 +234,7 @@ pub fn copy_all(round: Round, plan: &Plan, lead: &mut Lead) {
             // No reason to wait longer each time: the next round has less to do.
             job.live().failures.store(0, Relaxed);
             pgrx::error!(
-                "table with oid {rewritten} was rewritten while it was being copied; the copy goes on under a new snapshot"
+                "table with oid {rewritten} was changed while it was being copied; the copy goes on under a new snapshot"
             );
         }
         let wanted = guc::snapshot_workers().clamp(1, SNAPSHOT_WORKERS_MAX);

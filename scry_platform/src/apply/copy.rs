@@ -41,7 +41,7 @@ pub async fn serve(
     mut reader: FrameReader,
     sender: &FrameSender,
 ) -> Result<()> {
-    let session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+    let mut session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
     let origin = shadow.refresh(&session).await?;
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
@@ -49,43 +49,45 @@ pub async fn serve(
     if state == CopyState::None {
         return Err(Error::Busy("no copy of this generation is under way on the shadow".to_owned()));
     }
-    if state == CopyState::Copying {
-        // A crash takes lines with their rows; the ledger is held against what was sent at the end.
-        let sql = "SET synchronous_commit = off";
-        session.batch_execute(sql).await.map_err(Error::sql("set up a session for a copy"))?;
-    }
+    set_up(&session, state).await?;
     while let Some(frame) = reader.next().await? {
         if frame.tag() != Tag::ChunkStart {
             return Err(unexpected(&frame, "chunk start"));
         }
         let start = ChunkStart::from_frame(&frame)?;
-        let done = load(shadow, hello, &session, &start, &mut reader).await?;
+        let done = load(shadow, hello, &mut session, &start, &mut reader).await?;
         sender.send(&done).await?;
     }
     session.close().await;
     Ok(())
 }
 
+async fn set_up(session: &Session, state: CopyState) -> Result<()> {
+    if state == CopyState::Copying {
+        // A crash takes lines with their rows; the ledger is held against what was sent at the end.
+        let sql = "SET synchronous_commit = off";
+        session.batch_execute(sql).await.map_err(Error::sql("set up a session for a copy"))?;
+    }
+    Ok(())
+}
+
 async fn load(
     shadow: &Shadow,
     hello: &Hello,
-    session: &Session,
+    session: &mut Session,
     start: &ChunkStart,
     reader: &mut FrameReader,
 ) -> Result<ChunkDone> {
     relation_map::check_name(&start.relation)?;
     let name = relation_map::full_name(&start.relation);
-    let run = async |sql: &str, what: &str| {
-        session.batch_execute(sql).await.map_err(Error::sql(format!("{what} {name}")))
-    };
-    run("BEGIN", "begin a chunk of").await?;
+    run(session, "BEGIN", "begin a chunk of", &name).await?;
     let which = check_copy(session, hello, start).await?;
     if which == Which::Late {
-        run("SET LOCAL synchronous_commit = on", "set up a chunk of").await?;
+        run(session, "SET LOCAL synchronous_commit = on", "set up a chunk of", &name).await?;
     }
     let mut chunk = Chunk::new(start);
     if chunk.claimed(claim(session, start, &name).await?) == Rows::PassOver {
-        run("ROLLBACK", "leave a chunk of").await?;
+        run(session, "ROLLBACK", "leave a chunk of", &name).await?;
         let rows = pass_over(session, start, reader).await?;
         ::metrics::counter!(metrics::CHUNKS_REPEATED, "shadow" => shadow.database.clone()).increment(1);
         return chunk.repeated(rows);
@@ -93,7 +95,7 @@ async fn load(
     let mut left = Left::Rows;
     let copied = copy_rows(session, start, which, &name, reader, &mut left).await;
     let (rows, announced) = match copied {
-        Err(error) if left != Left::Unknown && may_go_on(session, &error).await? => {
+        Err(error) if left != Left::Unknown && may_go_on(shadow, session, &error).await? => {
             skip(reader, left).await?;
             put_aside(shadow, hello, session, start, &error).await?;
             return Ok(ChunkDone {
@@ -111,11 +113,15 @@ async fn load(
         .execute(sql, &[&start.relation.relid, &start.chunk.cast_signed(), &rows.cast_signed()])
         .await
         .map_err(Error::sql(format!("write the ledger line of {name}")))?;
-    run("COMMIT", "commit a chunk of").await?;
+    run(session, "COMMIT", "commit a chunk of", &name).await?;
     scry_failpoint::hit(scry_failpoint::step::CHUNK_COMMITTED).await?;
     ::metrics::counter!(metrics::ROWS_COPIED, "shadow" => shadow.database.clone()).increment(rows);
     ::metrics::counter!(metrics::CHUNKS_COPIED, "shadow" => shadow.database.clone()).increment(1);
     chunk.committed()
+}
+
+async fn run(session: &Session, sql: &str, what: &str, name: &str) -> Result<()> {
+    session.batch_execute(sql).await.map_err(Error::sql(format!("{what} {name}")))
 }
 
 /// The chunk must be of the copy that is under way: the first one, or that of
@@ -203,11 +209,15 @@ enum Left {
 
 /// Whether a refused chunk ends nothing: of the first copy, in a job that keeps refused changes
 /// aside. The transaction that failed is rolled back then.
-async fn may_go_on(session: &Session, error: &Error) -> Result<bool> {
-    if session.is_closed() || !matches!(error, Error::Sql { .. }) || !error.is_refusal() {
+async fn may_go_on(shadow: &Shadow, session: &mut Session, error: &Error) -> Result<bool> {
+    if !matches!(error, Error::Sql { .. }) || !error.is_refusal() {
         return Ok(false);
     }
-    session.batch_execute("ROLLBACK").await.map_err(Error::sql("roll back a chunk"))?;
+    if session.batch_execute("ROLLBACK").await.is_err() {
+        // A COPY that is refused before it begins leaves the driver out of step with the server.
+        *session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+        set_up(session, CopyState::Copying).await?;
+    }
     let first = origin::load(&**session).await?.is_some_and(|o| o.copy_state == CopyState::Copying);
     let document = origin::catalog(&**session).await?.unwrap_or_default();
     Ok(first && Policy::of_document(&document) == Policy::Quarantine)
