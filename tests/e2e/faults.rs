@@ -98,6 +98,41 @@ fn survives(lab: &Lab, fault: Fault, phase: Phase) -> Result<()> {
     pair.assert_source_unharmed()
 }
 
+/// A crash of the shadow takes back chunks whose receipts did not wait for its disk. Here a hand does
+/// what the crash does: the rows and their line in the ledger are gone, at one moment.
+#[test]
+fn chunks_that_the_shadow_loses_are_copied_again() {
+    scenario("lost_chunks", |lab| {
+        let options = PairOptions { shadow: ShadowKind::External, ..PairOptions::default() };
+        let mut pair = Pair::start(lab, &options)?;
+        // The larger one comes first, and has few rows.
+        pair.sql(&format!(
+            "CREATE TABLE wide(id int PRIMARY KEY, t text); ALTER TABLE wide ALTER t SET STORAGE PLAIN;
+             INSERT INTO wide SELECT i, repeat('x', 7000) FROM generate_series(1, 1000) i;
+             CREATE TABLE bulk(id int PRIMARY KEY); INSERT INTO bulk SELECT generate_series(1, {BULK_ROWS})"
+        ))?;
+        throttle(&mut pair, BULK_ROWS / 6)?;
+        pair.start_job("*")?;
+        wait_until_copying(&pair)?;
+        let mut shadow = pair.shadow_client()?;
+        wait::until_true("the first table to be there", SOON, || {
+            let held = "SELECT count(*) FROM (SELECT FROM scry_shadow.chunk GROUP BY relid HAVING sum(rows) = 1000) t";
+            Ok(shadow.query_one(held, &[])?.get::<_, i64>(0) == 1)
+        })?;
+        let lose =
+            "WITH line AS (DELETE FROM scry_shadow.chunk WHERE relid = (SELECT relid FROM scry_shadow.chunk
+                        GROUP BY relid HAVING sum(rows) = 1000) RETURNING 1),
+                    rows AS (DELETE FROM public.wide RETURNING 1)
+                    SELECT (SELECT count(*) FROM line) > 0 AND (SELECT count(*) FROM rows) = 1000";
+        ensure!(shadow.query_one(lose, &[])?.get::<_, bool>(0), "there was nothing to lose");
+        let copying = "SELECT copy_state = 'copying' FROM scry_shadow.origin";
+        ensure!(shadow.query_one(copying, &[])?.get::<_, bool>(0), "the copy was over too soon");
+        throttle(&mut pair, 0)?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}
+
 fn throttle(pair: &mut Pair, rows_per_second: u32) -> Result<()> {
     pair.source.add_conf(&[format!("scry_backfill.max_rows_per_second = {rows_per_second}")])?;
     pair.source.reload()?;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use scry_wire::message::CatalogApplied;
+use scry_wire::message::{CatalogApplied, CopiedTable};
 
 use crate::catalog::Stored;
 use crate::pg::dsm::{Plan, PlanTable, TablePlan};
@@ -77,6 +77,17 @@ pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32
 /// Chunks of a table that an earlier round completed.
 pub fn kept_chunks(applied: &CatalogApplied, relid: u32) -> u32 {
     applied.tables.iter().find(|t| t.relid == relid).map_or(0, |t| t.chunks)
+}
+
+/// Tables that were sent and that the shadow, by its receipt, does not have whole. A receipt that
+/// names as many tables as it can may not name all.
+pub fn lost(sent: &[CopiedTable], applied: &CatalogApplied) -> Vec<CopiedTable> {
+    if applied.tables.len() >= CatalogApplied::TABLES_MAX {
+        return Vec::new();
+    }
+    let held: HashMap<u32, &CopiedTable> = applied.tables.iter().map(|t| (t.relid, t)).collect();
+    let is_lost = |table: &&CopiedTable| table.chunks > 0 && held.get(&table.relid) != Some(table);
+    sent.iter().filter(is_lost).copied().collect()
 }
 
 /// A chunk in a worker's hands.
@@ -204,6 +215,19 @@ mod tests {
         assert_eq!(chunks(40_001, 80_000, 2, 5_000), 9);
         assert_eq!(chunks(0, 0, 0, CHUNK_BLOCKS_MIN), 1);
         assert_eq!(chunks(WHOLE_BLOCKS_MAX + 1, u64::MAX, 2, CHUNK_BLOCKS_MAX), 9);
+    }
+
+    #[test]
+    fn finds_what_the_shadow_has_lost() {
+        let table = |relid, chunks, rows| CopiedTable { relid, chunks, rows };
+        let sent = [table(1, 2, 10), table(2, 1, 5), table(3, 1, 0), table(4, 0, 0)];
+        let mut applied = CatalogApplied { tables: sent[..3].to_vec(), ..CatalogApplied::default() };
+        assert_eq!(lost(&sent, &applied), []);
+        applied.tables[0].rows = 9;
+        applied.tables.remove(1);
+        assert_eq!(lost(&sent, &applied), sent[..2]);
+        applied.tables = vec![table(9, 1, 1); CatalogApplied::TABLES_MAX];
+        assert_eq!(lost(&sent, &applied), []);
     }
 
     #[test]

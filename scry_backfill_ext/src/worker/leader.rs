@@ -357,7 +357,8 @@ impl Lead {
     }
 
     /// Has the shadow completed. When the connection has to be begun anew the
-    /// opening goes first: the platform recognises it.
+    /// opening goes first: the platform recognises it, and its receipt tells
+    /// whether the shadow has lost what it had.
     pub fn finish(&mut self, tables: &[CopiedTable]) -> CopyFinished {
         loop {
             match self.try_finish(tables) {
@@ -369,11 +370,26 @@ impl Lead {
 
     fn try_finish(&mut self, tables: &[CopiedTable]) -> Result<CopyFinished, Lost> {
         if self.session.is_none() {
-            self.try_begin()?;
+            let applied = self.try_begin()?;
+            self.require_kept(tables, &applied);
         }
         let frame = CopyFinish { tables: tables.to_vec() }.to_frame();
         self.connect().send(&frame, |_| Ok(()))?;
         self.answer::<CopyFinished>()
+    }
+
+    /// Receipts of a first copy do not wait for the shadow's disk: a crash there takes chunks back.
+    /// Their snapshot is gone, so that the tables are copied under the next.
+    fn require_kept(&self, tables: &[CopiedTable], applied: &CatalogApplied) {
+        let lost = plan::lost(tables, applied);
+        let Some(table) = lost.first() else { return };
+        // No reason to wait longer each time: the next round has less to do.
+        self.round.job.live().failures.store(0, Relaxed);
+        pgrx::error!(
+            "the shadow has lost rows of {} tables, of them the one with oid {}; the copy goes on under a new snapshot",
+            lost.len(),
+            table.relid
+        );
     }
 
     /// Waits for the answer that is due.

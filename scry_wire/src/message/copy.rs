@@ -43,6 +43,11 @@ pub struct CatalogApplied {
     pub left_out: Vec<LeftOutText>,
 }
 
+impl CatalogApplied {
+    /// How many tables a receipt names at most; of more it names the first.
+    pub const TABLES_MAX: usize = RECEIPT_MAX;
+}
+
 impl Message for CatalogApplied {
     const TAG: Tag = Tag::CatalogApplied;
     const NAME: &'static str = "catalog receipt";
