@@ -28,6 +28,7 @@ mod leave;
 mod missing;
 mod names;
 mod observe;
+mod parents;
 mod refresh;
 mod rename;
 mod run;

@@ -67,7 +67,7 @@ pub(super) fn settle(context: &Context<'_>, have: &Object, want: &Object) -> Set
         (Entry::Operator(a), Entry::Operator(b)) => types::operator(want, a, b),
         (Entry::Sequence(a), Entry::Sequence(b)) => sequence(context, want, a, b),
         (Entry::Table(a), Entry::Table(b)) => table::table(context, want, a, b),
-        (Entry::Constraint(a), Entry::Constraint(b)) => attached::constraint(want, a, b),
+        (Entry::Constraint(a), Entry::Constraint(b)) => attached::constraint(context, want, a, b),
         (Entry::Index(a), Entry::Index(b)) => attached::index(context, want, a, b),
         (Entry::Statistics(a), Entry::Statistics(b)) => attached::statistics(want, a, b),
         (Entry::Trigger(a), Entry::Trigger(b)) => attached::trigger(want, a, b),

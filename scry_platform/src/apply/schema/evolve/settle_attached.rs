@@ -6,7 +6,7 @@ use crate::apply::schema::plan::Step;
 use crate::apply::schema::quote::{ident, qualified};
 use scry_wire::catalog::{Constraint, Index, Object, Rule, Statistics, Trigger};
 
-pub(super) fn constraint(want: &Object, a: &Constraint, b: &Constraint) -> Settle {
+pub(super) fn constraint(context: &Context<'_>, want: &Object, a: &Constraint, b: &Constraint) -> Settle {
     let table = qualified(&b.schema, &b.table);
     let name = ident(&b.name);
     let mut settle = Settle::default();
@@ -19,6 +19,8 @@ pub(super) fn constraint(want: &Object, a: &Constraint, b: &Constraint) -> Settl
             });
         }
         cluster(want, &table, &new.name, (old.clustered, new.clustered), &mut settle);
+        let index = qualified(&b.schema, &new.name);
+        under_parent(context, want, &index, (old.parent_oid, new.parent_oid), &mut settle);
     }
     if a.definition == b.definition {
         // Whose a child's check is follows from its parents'.
@@ -115,13 +117,22 @@ pub(super) fn index(context: &Context<'_>, want: &Object, a: &Index, b: &Index) 
     }
     let table = qualified(&b.table_schema, &b.table);
     cluster(want, &table, &b.name, (a.clustered, b.clustered), &mut settle);
-    if let Some((schema, parent)) = context.lookup.index(b.parent_oid)
-        && a.parent_oid.is_none()
-    {
-        let sql = format!("ALTER INDEX {} ATTACH PARTITION {name}", qualified(schema, parent));
+    under_parent(context, want, &name, (a.parent_oid, b.parent_oid), &mut settle);
+    settle
+}
+
+/// An index that becomes part of a partitioned table's, a key's too.
+fn under_parent(
+    context: &Context<'_>,
+    want: &Object,
+    index: &str,
+    (old, new): (Option<u32>, Option<u32>),
+    settle: &mut Settle,
+) {
+    if let (None, Some((schema, parent))) = (old, context.lookup.index(new)) {
+        let sql = format!("ALTER INDEX {} ATTACH PARTITION {index}", qualified(schema, parent));
         settle.late.push(Step::new(want, "attach", vec![sql]));
     }
-    settle
 }
 
 pub(super) fn statistics(want: &Object, a: &Statistics, b: &Statistics) -> Settle {

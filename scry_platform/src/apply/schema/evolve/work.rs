@@ -7,8 +7,10 @@
 //! ```
 //!
 //! A partition is attached once it has its own indexes and keys, so that the server finds
-//! them instead of making others; before that it gets the checks of its parent.
+//! them instead of making others; before that it gets the checks of its parent. New indexes and
+//! keys of partitioned tables come after it (see `parents`).
 
+use super::parents::after_partitions;
 use super::settle::{Context, Settle, settle};
 use crate::apply::schema::evolve::drop::drop_step;
 use crate::apply::schema::plan::{Plan, StageName, Step};
@@ -170,8 +172,13 @@ impl Sorted<'_> {
         }
         // What has no step of its own in the plan, and still may differ.
         let early = |name: StageName| name <= StageName::Keys;
+        let waits = after_partitions(new, self.create);
+        let mut waiting = Vec::new();
         for stage in plan.post_data.iter().filter(|stage| early(stage.name)) {
-            stage.steps.iter().for_each(|step| self.take(step, &mut steps));
+            for step in &stage.steps {
+                let list = if waits.contains(&step.object) { &mut waiting } else { &mut steps };
+                self.take(step, list);
+            }
         }
         let (mut places, mut late) = (attach, Vec::new());
         for object in &new.objects {
@@ -184,6 +191,7 @@ impl Sorted<'_> {
             steps.extend(self.checks_before(new, &step));
             steps.push(step);
         }
+        steps.append(&mut waiting);
         for stage in plan.post_data.iter().filter(|stage| !early(stage.name)) {
             stage.steps.iter().for_each(|step| self.take(step, &mut steps));
         }
