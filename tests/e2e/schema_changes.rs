@@ -1,7 +1,7 @@
 //! Schema changes while the shadow follows: in their place in the stream,
 //! whatever is done in whatever order.
 
-use super::PATIENT;
+use super::{PATIENT, SOON, says};
 use anyhow::{Context, Result};
 use scry_testkit::history::History;
 use scry_testkit::{Pair, PairOptions, Rng, content, scenario, schema_text};
@@ -46,6 +46,35 @@ fn tables_change_between_rows() {
             pair.assert_equal().with_context(|| step.to_owned())?;
             schema_text::require_equal(&pair).with_context(|| step.to_owned())?;
         }
+        pair.assert_source_unharmed()
+    });
+}
+
+/// A transaction whose rows were written before another one changed the schema, and which ends
+/// after it: its rows do not show that change, and what they do not show is read all the same.
+#[test]
+fn a_change_between_a_row_and_its_commit_arrives() {
+    scenario("schema_overlap", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql("CREATE TABLE rows(id int PRIMARY KEY); CREATE TABLE other(id int PRIMARY KEY, v text)")?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        // All of it is decoded in one go, so that the changes wait for one another.
+        pair.sql("SELECT scry_backfill.pause('default')")?;
+        pair.wait_status("the pause", SOON, |row| says(row, "paused"))?;
+        pair.sql("CREATE TABLE at_once(id int PRIMARY KEY)")?;
+        pair.sql("CREATE TABLE waits(id int PRIMARY KEY)")?;
+        let (mut first, mut second) = (pair.source_client()?, pair.source_client()?);
+        first.batch_execute("BEGIN; INSERT INTO rows VALUES (1); INSERT INTO waits VALUES (1)")?;
+        second.batch_execute("CREATE VIEW seen AS SELECT v FROM other")?;
+        first.batch_execute("INSERT INTO rows VALUES (2)")?;
+        second.batch_execute("CREATE INDEX later ON other (v)")?;
+        second.batch_execute("CREATE MATERIALIZED VIEW filled AS SELECT count(*) AS n FROM other")?;
+        first.batch_execute("COMMIT")?;
+        pair.sql("SELECT scry_backfill.resume('default')")?;
+        pair.wait_for_shadow(PATIENT)?;
+        schema_text::require_equal(&pair)?;
+        pair.assert_equal()?;
         pair.assert_source_unharmed()
     });
 }

@@ -14,18 +14,22 @@
 //!
 //! Invariants: while a change waits nothing is written that moves the shadow's position, so
 //! that after any end of this process it is decoded again; what is born, or rewritten, in a
-//! transaction that waits counts as of the transaction that is read in.
+//! transaction that waits counts as of the transaction that is read in. A row shows the catalogs
+//! as they were when it was written: what was committed after that, and before the row's own
+//! transaction, goes on waiting, for that transaction's end at the latest.
 //! What it does not do: read. See [`super::schema`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use scry_wire::Lsn;
 
 /// Whether and since when schema changes wait to be read.
 #[derive(Debug, Default)]
 pub struct Lull {
     since: Option<Instant>,
-    /// Of the transactions that wait, with their subtransactions.
-    xids: BTreeSet<u32>,
+    /// The transactions that wait, with their subtransactions, and where they were committed.
+    xids: BTreeMap<u32, Lsn>,
     /// A message is on its way that ends the waiting.
     asked: bool,
     /// What has changed must be on the shadow before the next transaction begins there.
@@ -55,10 +59,10 @@ impl Lull {
         self.forbidden = true;
     }
 
-    /// It waits.
-    pub fn wait(&mut self, xids: impl IntoIterator<Item = u32>) {
+    /// It waits; it was committed at `commit_lsn`.
+    pub fn wait(&mut self, xids: impl IntoIterator<Item = u32>, commit_lsn: Lsn) {
         self.since.get_or_insert_with(Instant::now);
-        self.xids.extend(xids);
+        self.xids.extend(xids.into_iter().map(|xid| (xid, commit_lsn)));
         self.asked = false;
     }
 
@@ -79,14 +83,22 @@ impl Lull {
         self.asked = true;
     }
 
-    /// The transactions that wait.
-    pub fn xids(&self) -> &BTreeSet<u32> {
-        &self.xids
+    /// Whether any waits that is seen from `at`.
+    pub fn waits_before(&self, at: Lsn) -> bool {
+        self.xids.values().any(|commit_lsn| *commit_lsn < at)
     }
 
-    /// All of it has been read; that took so long.
-    pub fn read(&mut self, took: Duration) {
-        *self = Lull { last: Some((Instant::now(), took)), ..Lull::default() };
+    /// The transactions that wait and are seen from `at`.
+    pub fn xids_before(&self, at: Lsn) -> BTreeSet<u32> {
+        self.xids.iter().filter(|(_, commit_lsn)| **commit_lsn < at).map(|(xid, _)| *xid).collect()
+    }
+
+    /// All that is seen from `at` has been read; that took so long.
+    pub fn read(&mut self, took: Duration, at: Lsn) {
+        let mut xids = std::mem::take(&mut self.xids);
+        xids.retain(|_, commit_lsn| *commit_lsn >= at);
+        let since = self.since.filter(|_| !xids.is_empty());
+        *self = Lull { since, xids, last: Some((Instant::now(), took)), ..Lull::default() };
     }
 
     fn pause(&self) -> Duration {
@@ -109,28 +121,42 @@ mod tests {
     fn the_first_is_read_at_once_and_others_wait_for_more() {
         let mut lull = Lull::default();
         assert!(!lull.may_wait(true) && lull.due().is_none());
-        lull.read(Duration::ZERO);
+        lull.read(Duration::ZERO, Lsn(9));
         assert!(lull.may_wait(true) && !lull.may_wait(false));
-        lull.wait([7, 8]);
-        lull.wait([9]);
-        assert!(lull.waits() && lull.xids().len() == 3);
+        lull.wait([7, 8], Lsn(2));
+        lull.wait([9], Lsn(3));
+        assert!(lull.waits() && lull.xids_before(Lsn(9)).len() == 3);
         assert_eq!(lull.due(), Some(Duration::ZERO));
         lull.ask();
         assert!(lull.due().is_none());
-        lull.read(Duration::ZERO);
-        assert!(!lull.waits() && lull.xids().is_empty());
+        lull.read(Duration::ZERO, Lsn(9));
+        assert!(!lull.waits() && lull.xids_before(Lsn(9)).is_empty());
+    }
+
+    #[test]
+    fn what_a_row_does_not_see_goes_on_waiting() {
+        let mut lull = Lull::default();
+        lull.wait([7], Lsn(2));
+        lull.wait([8, 9], Lsn(5));
+        assert!(!lull.waits_before(Lsn(2)) && lull.waits_before(Lsn(3)));
+        assert_eq!(lull.xids_before(Lsn(3)), BTreeSet::from([7]));
+        lull.read(Duration::ZERO, Lsn(3));
+        assert!(lull.waits() && !lull.waits_before(Lsn(4)) && lull.due().is_some());
+        assert_eq!(lull.xids_before(Lsn(6)), BTreeSet::from([8, 9]));
+        lull.read(Duration::ZERO, Lsn(6));
+        assert!(!lull.waits());
     }
 
     #[test]
     fn a_long_reading_is_followed_by_a_pause() {
         let mut lull = Lull::default();
-        lull.read(LONG);
+        lull.read(LONG, Lsn(9));
         assert!(lull.may_wait(false));
-        lull.wait([7]);
+        lull.wait([7], Lsn(2));
         let due = lull.due().unwrap();
         assert!(due > Duration::ZERO && due <= LONG, "{due:?}");
         let mut other = Lull::default();
-        other.read(LONG);
+        other.read(LONG, Lsn(9));
         other.forbid();
         assert!(!other.may_wait(true), "a label can be used only after its transaction");
         // However many follow, it does not wait for ever.

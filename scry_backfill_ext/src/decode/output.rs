@@ -81,7 +81,7 @@ impl Output {
         progress: Progress,
         cache: RelationCache,
         inserts_only: bool,
-        schemas: Schemas,
+        mut schemas: Schemas,
         watch: Box<dyn FnMut(JobRef)>,
     ) -> Output {
         let live = job.live();
@@ -89,6 +89,7 @@ impl Output {
         live.applied_lsn.store(progress.applied_lsn().0, Relaxed);
         live.flushed_lsn.store(start.0, Relaxed);
         live.sent_lsn.store(start.0, Relaxed);
+        schemas.newest = start;
         Output {
             link: Link::new(job, handoff, progress, watch),
             batch: Batch::new(Tag::Batch),
@@ -212,7 +213,7 @@ impl Output {
         }
         let followed = self.cache.followed().relids();
         let excluded = self.cache.followed().excluded().clone();
-        self.schemas.asked.earlier = self.schemas.lull.xids().clone();
+        self.schemas.asked.earlier = self.schemas.lull.xids_before(transaction.at);
         let started = Instant::now();
         let reading = loop {
             match self.schemas.reader.read(&followed, &excluded, &self.schemas.asked) {
@@ -220,9 +221,7 @@ impl Output {
                 None => self.wait_for_lock(),
             }
         };
-        self.schemas.dirty = false;
-        self.schemas.asked = Asked::default();
-        self.schemas.lull.read(started.elapsed());
+        self.schemas.read(started.elapsed(), transaction);
         if !self.schemas.unidentified.is_empty() {
             // One of them may have an identity now: whoever copies looks at that.
             self.link.live().late_wanted.fetch_add(1, AcqRel);
@@ -314,8 +313,13 @@ impl Output {
 /// What the stream knows of the schema.
 pub struct Schemas {
     reader: SchemaReader,
-    /// The schema may differ from what stands in the stream.
+    /// The transaction at hand has changed the schema, or nothing is known of it yet.
     dirty: bool,
+    /// It has been read for a row that was written before another transaction changed the schema,
+    /// which is in the stream already: to be read again at the end of the row's transaction.
+    behind: bool,
+    /// The end of the last transaction whose schema was read.
+    newest: Lsn,
     /// Changes of it that are read with later ones.
     lull: Lull,
     /// What the snapshot of the copied catalog saw, if it was not the slot's own.
@@ -340,12 +344,39 @@ impl Schemas {
             reader: SchemaReader::new(row.scope.clone()),
             // A job that goes on may have other options than the shadow knows of.
             dirty: row.mode == "cdc",
+            behind: false,
+            newest: Lsn::INVALID,
             lull: Lull::default(),
             seen_by,
             asked: Asked::default(),
             notes: Notes::default(),
             unidentified: BTreeSet::new(),
             told: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the schema may differ from what stands in the stream.
+    fn waits(&self) -> bool {
+        self.dirty || self.behind || self.lull.waits()
+    }
+
+    /// Whether it may, for what was written at `at`.
+    fn is_stale(&self, at: Lsn) -> bool {
+        self.dirty || self.lull.waits_before(at)
+    }
+
+    /// It has been read where `transaction` stands; that took so long.
+    fn read(&mut self, took: Duration, transaction: &Transaction) {
+        let Transaction { at, commit_lsn, .. } = *transaction;
+        self.dirty = false;
+        self.behind = self.behind && at < commit_lsn || at < self.newest && self.newest < commit_lsn;
+        self.newest = self.newest.max(commit_lsn);
+        self.lull.read(took, at);
+        let asked = std::mem::take(&mut self.asked);
+        if self.lull.waits() {
+            // Of tables and views that a transaction has changed which was not seen.
+            let Asked { rewritten, refreshed, .. } = asked;
+            self.asked = Asked { rewritten, refreshed, ..Asked::default() };
         }
     }
 }
@@ -422,7 +453,7 @@ impl Sink for Output {
 
     fn change(&mut self, transaction: &Transaction, relation: &RelationRef<'_>, change: RowChange<'_>) {
         failpoint::hit(step::CHANGED);
-        if self.schemas.dirty {
+        if self.schemas.is_stale(transaction.at) {
             self.bring_schema(transaction);
         }
         let entry = loop {
@@ -472,7 +503,7 @@ impl Sink for Output {
         restart: bool,
     ) {
         failpoint::hit(step::TRUNCATED);
-        if self.schemas.dirty {
+        if self.schemas.is_stale(transaction.at) {
             self.bring_schema(transaction);
         }
         let mut followed = Vec::with_capacity(relations.len());
@@ -535,9 +566,10 @@ impl Sink for Output {
 
     fn commit(&mut self, transaction: &Transaction) {
         failpoint::hit(step::DECODED);
-        if self.schemas.dirty {
+        if self.schemas.waits() {
             if self.may_wait(transaction) {
-                self.schemas.lull.wait(historic::current_transaction());
+                (self.schemas.dirty, self.schemas.behind) = (false, false);
+                self.schemas.lull.wait(historic::current_transaction(), transaction.commit_lsn);
                 return;
             }
             self.bring_schema(transaction);

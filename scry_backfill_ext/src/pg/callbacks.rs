@@ -25,6 +25,9 @@ pub struct Transaction {
     pub end_lsn: Lsn,
     /// When it was committed (`TimestampTz`).
     pub commit_time: i64,
+    /// Where the change at hand stands; at the end, the commit record. The catalogs are shown with
+    /// what was committed before.
+    pub at: Lsn,
 }
 
 /// A change of a row.
@@ -188,6 +191,7 @@ unsafe fn transaction(txn: *const pg_sys::ReorderBufferTXN) -> Transaction {
         end_lsn: Lsn(txn.end_lsn),
         // SAFETY: at commit the union holds the commit time.
         commit_time: unsafe { txn.xact_time.commit_time },
+        at: Lsn(txn.final_lsn),
     }
 }
 
@@ -232,7 +236,7 @@ unsafe extern "C-unwind" fn change(
 ) {
     // SAFETY: relation and change are the server's, valid during the callback.
     unsafe {
-        let transaction = current(txn);
+        let transaction = Transaction { at: Lsn((*change).lsn), ..current(txn) };
         let relation = RelationRef::new(relation);
         let change = row_change(&relation, change);
         sink().change(&transaction, &relation, change);
@@ -267,7 +271,7 @@ unsafe extern "C-unwind" fn truncate(
 ) {
     // SAFETY: the server passes `count` open relations.
     unsafe {
-        let transaction = current(txn);
+        let transaction = Transaction { at: Lsn((*change).lsn), ..current(txn) };
         let relations = truncated(count, relations);
         let truncate = (*change).data.truncate;
         sink().truncate(&transaction, &relations, truncate.cascade, truncate.restart_seqs);

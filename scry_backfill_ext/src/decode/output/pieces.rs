@@ -126,7 +126,7 @@ impl Output {
     }
 
     fn piece_change(&mut self, subxid: u64, relation: &RelationRef<'_>, change: RowChange<'_>) {
-        if self.schemas.dirty {
+        if self.schemas.waits() {
             self.send_whole("the schema has changed before it");
         }
         let xid = self.pieces.xid;
@@ -164,7 +164,7 @@ impl Output {
     }
 
     fn piece_truncate(&mut self, subxid: u64, relations: &[RelationRef<'_>], cascade: bool, restart: bool) {
-        if self.schemas.dirty {
+        if self.schemas.waits() {
             self.send_whole("the schema has changed before it");
         }
         let xid = self.pieces.xid;
@@ -215,11 +215,11 @@ impl Output {
     }
 
     fn piece_end(&mut self, transaction: &Transaction) {
-        let Transaction { xid, commit_lsn, commit_time, end_lsn } = *transaction;
+        let Transaction { xid, commit_lsn, commit_time, end_lsn, .. } = *transaction;
         if !self.pieces.open.remove(&xid).is_some_and(|open| open.is_sent) {
             return;
         }
-        if self.schemas.dirty {
+        if self.schemas.waits() {
             self.send_whole("the schema has changed before its end");
         }
         self.begin_pieces();
