@@ -83,7 +83,7 @@ install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's d
 	cargo pgrx install -p scry_backfill_ext --release --pg-config $(PG_CONFIG) $${sudo:+--sudo}; \
 	$$sudo install -m 755 $(TARGET)/release/scry_sender $(TARGET)/release/scry_platform "$$($(PG_CONFIG) --bindir)"
 
-bench: ## decoding beside pg_recvlogical; a source's latencies with and without a job, with and without adaptive; the hash of verify()
+bench: ## every measurement of bench/README.md, beside its peer
 	bench/run
 
 fmt: ## formats the code

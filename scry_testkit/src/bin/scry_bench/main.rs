@@ -8,11 +8,14 @@
 //!   scry_bench follow    a backlog into the shadow, beside PostgreSQL's own subscription
 //!   scry_bench copy      the first copy, beside the same
 //!   scry_bench small     the first copy of thousands of small tables, beside the same
+//!   scry_bench lag       commit on the source to visible on the shadow, beside the same
+//!   scry_bench throughput  pgbench at full speed while it is followed, beside the same
 //! ```
 
 mod adaptive;
 mod cpu;
 mod decode;
+mod lag;
 mod latency;
 mod replication;
 mod verify;
@@ -41,7 +44,11 @@ fn run(which: &str) -> Result<()> {
         "follow" => replication::follow(&Lab::new("follow")?),
         "copy" => replication::copy(&Lab::new("copy")?),
         "small" => replication::small(&Lab::new("small")?),
-        _ => bail!("say what to measure: latency, decode, adaptive, verify, follow, copy or small"),
+        "lag" => lag::run(&replication::Bench::new(&Lab::new("lag")?)?),
+        "throughput" => lag::throughput(&replication::Bench::new(&Lab::new("throughput")?)?),
+        _ => bail!(
+            "say what to measure: latency, decode, adaptive, verify, follow, copy, small, lag or throughput"
+        ),
     }
 }
 

@@ -42,23 +42,21 @@ DELETE FROM spread WHERE id = :k;
 
 const TABLES: &str = "CREATE TABLE spread(id bigint PRIMARY KEY, at timestamptz, note text, n bigint);
     INSERT INTO spread SELECT i * 2, now(), repeat('y', 100), i FROM generate_series(1, 500000) i;
+    CREATE TABLE probe(id int PRIMARY KEY);
     ALTER TABLE pgbench_history REPLICA IDENTITY FULL;
-    CREATE PUBLICATION peer FOR TABLE pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history, spread";
+    CREATE PUBLICATION peer FOR TABLE pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history, spread, probe";
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(900);
+pub const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Following a backlog, of pgbench and of spread keys.
 pub fn follow(lab: &Lab) -> Result<()> {
     let bench = Bench::new(lab)?;
-    bench.pair.start_job("*")?;
-    bench.subscribe()?;
-    bench.pair.wait_for_shadow(PATIENCE)?;
+    bench.begin()?;
     for spread in [false, true] {
         let mut rounds = Vec::new();
         for round in 0..setting("BENCH_ROUNDS", 3) {
-            bench.pair.sql("SELECT scry_backfill.pause('default')")?;
-            bench.peer_sql("ALTER SUBSCRIPTION peer DISABLE")?;
+            bench.neither()?;
             let changes = bench.write_backlog(spread)?;
             let (ours, peer) = if round % 2 == 0 {
                 (bench.follow_ours()?, bench.follow_peer()?)
@@ -102,9 +100,10 @@ fn copy_of(what: &str, lab: &Lab, bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-struct Bench {
-    pair: Pair,
-    peer: Cluster,
+/// A source with its job, and the cluster of the peer.
+pub struct Bench {
+    pub pair: Pair,
+    pub peer: Cluster,
     /// What is copied.
     tables: Vec<TableName>,
 }
@@ -123,10 +122,11 @@ impl Bench {
         Ok(Bench { pair, peer, tables: Vec::new() })
     }
 
-    /// With pgbench's tables and `spread`.
-    fn new(lab: &Lab) -> Result<Bench> {
+    /// With pgbench's tables, `spread` and `probe`.
+    pub fn new(lab: &Lab) -> Result<Bench> {
         let mut bench = Bench::empty(lab)?;
-        let names = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history", "spread"];
+        let names =
+            ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history", "spread", "probe"];
         bench.tables = names.map(TableName::new).to_vec();
         let scale = setting("BENCH_SCALE", 20).to_string();
         for cluster in [&bench.pair.source, &bench.peer] {
@@ -140,6 +140,7 @@ impl Bench {
         bench.pair.sql(TABLES)?;
         bench.peer_sql(
             "CREATE TABLE spread(id bigint PRIMARY KEY, at timestamptz, note text, n bigint);
+             CREATE TABLE probe(id int PRIMARY KEY);
              ALTER TABLE pgbench_history REPLICA IDENTITY FULL",
         )?;
         Ok(bench)
@@ -179,6 +180,59 @@ impl Bench {
             let sql = "SELECT count(*) > 0 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel";
             Ok(self.peer_sql(sql)? == "t")
         })
+    }
+
+    /// Both follow.
+    pub fn begin(&self) -> Result<()> {
+        self.pair.start_job("*")?;
+        self.subscribe()?;
+        self.pair.wait_for_shadow(PATIENCE)
+    }
+
+    fn neither(&self) -> Result<()> {
+        self.pair.sql("SELECT scry_backfill.pause('default')")?;
+        self.peer_sql("ALTER SUBSCRIPTION peer DISABLE")?;
+        Ok(())
+    }
+
+    /// Both follow, and have caught up.
+    pub fn both(&self) -> Result<()> {
+        self.pair.sql("SELECT scry_backfill.resume('default')")?;
+        self.peer_sql("ALTER SUBSCRIPTION peer ENABLE")?;
+        self.pair.wait_for_shadow(PATIENCE)?;
+        self.wait_for_peer()
+    }
+
+    /// The job alone follows, and has caught up.
+    pub fn only_ours(&self) -> Result<()> {
+        self.peer_sql("ALTER SUBSCRIPTION peer DISABLE")?;
+        self.pair.sql("SELECT scry_backfill.resume('default')")?;
+        self.pair.wait_for_shadow(PATIENCE)
+    }
+
+    /// The subscription alone follows, and has caught up.
+    pub fn only_peer(&self) -> Result<()> {
+        self.pair.sql("SELECT scry_backfill.pause('default')")?;
+        self.peer_sql("ALTER SUBSCRIPTION peer ENABLE")?;
+        self.wait_for_peer()
+    }
+
+    /// Until the subscription has what the source has now.
+    pub fn wait_for_peer(&self) -> Result<()> {
+        let end = self.pair.sql("SELECT pg_current_wal_lsn()")?;
+        let sql =
+            format!("SELECT latest_end_lsn >= '{end}' FROM pg_stat_subscription WHERE subname = 'peer'");
+        wait::until_true("the subscription", PATIENCE, || Ok(self.peer_sql(&sql)? == "t"))
+    }
+
+    /// Runs pgbench's own transactions; how many a second.
+    pub fn pgbench(&self, args: &[&str]) -> Result<f64> {
+        let done = self.pair.source.command("pgbench").arg("-n").args(args).arg("postgres").output()?;
+        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        ensure!(done.status.success(), "pgbench: {err}");
+        let line = out.lines().find_map(|line| line.strip_prefix("tps = "));
+        let number = line.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        number.with_context(|| format!("pgbench said nothing of transactions a second: {out}"))
     }
 
     fn measure(&self, platform: &Platform, work: impl FnOnce() -> Result<()>) -> Result<Figures> {
@@ -236,12 +290,9 @@ impl Bench {
     }
 
     fn follow_peer(&self) -> Result<Figures> {
-        let end = self.pair.sql("SELECT pg_current_wal_lsn()")?;
         self.measure(&self.pair.platform, || {
             self.peer_sql("ALTER SUBSCRIPTION peer ENABLE")?;
-            let sql =
-                format!("SELECT latest_end_lsn >= '{end}' FROM pg_stat_subscription WHERE subname = 'peer'");
-            wait::until_true("the subscription", PATIENCE, || Ok(self.peer_sql(&sql)? == "t"))
+            self.wait_for_peer()
         })
     }
 
@@ -269,7 +320,7 @@ impl Bench {
         Ok(figures)
     }
 
-    fn compare(&self) -> Result<()> {
+    pub fn compare(&self) -> Result<()> {
         self.require_equal(&mut self.pair.shadow_client()?)?;
         self.require_equal(&mut self.peer.client("postgres")?)
     }

@@ -1,0 +1,192 @@
+//! How long after its commit a transaction can be read on the shadow, and what the source still
+//! does at full speed meanwhile; beside PostgreSQL's own subscription.
+//!
+//! ```text
+//!   pgbench, 400 transactions/s ─┐
+//!   a probe, 100 inserts/s      ─┴► source ─► shadow ◄─ a reader: the newest probe
+//!          └─ commit returns: t0                         └─ it is there: t1
+//! ```
+//!
+//! The reader looks every fifth of a millisecond, on both sides of the comparison. Here the source
+//! commits with `synchronous_commit = on`: WAL that is not flushed nobody may decode. `BENCH_SECONDS`
+//! (20) is the time of a run, `BENCH_ROUNDS` (3) how many there are.
+
+use crate::replication::{Bench, PATIENCE};
+use crate::setting;
+use anyhow::{Context, Result, anyhow, ensure};
+use scry_testkit::Client;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Transactions a second beside the probe.
+const BACKGROUND: &str = "400";
+/// From one probe to the next.
+const PROBE: Duration = Duration::from_millis(10);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// Commit on the source to visible on the shadow, at 500 transactions a second.
+pub fn run(bench: &Bench) -> Result<()> {
+    let seconds = setting("BENCH_SECONDS", 20);
+    bench.pair.sql("ALTER DATABASE postgres SET synchronous_commit = on")?;
+    bench.begin()?;
+    println!(
+        "{:30}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}",
+        "commit to visible, ms", "min", "median", "p95", "p99", "max"
+    );
+    let mut ratios = Vec::new();
+    for round in 0..setting("BENCH_ROUNDS", 3) {
+        let ours = || -> Result<Vec<f64>> {
+            bench.only_ours()?;
+            let lags = measure(bench, &mut bench.pair.shadow_client()?, seconds)?;
+            print("scry-backfill", &lags);
+            Ok(lags)
+        };
+        let peer = || -> Result<Vec<f64>> {
+            bench.only_peer()?;
+            let lags = measure(bench, &mut bench.peer.client("postgres")?, seconds)?;
+            print("PostgreSQL's own subscription", &lags);
+            Ok(lags)
+        };
+        let (ours, peer) = if round % 2 == 0 {
+            (ours()?, peer()?)
+        } else {
+            let peer = peer()?;
+            (ours()?, peer)
+        };
+        ratios.push((at(&peer, 0.5) / at(&ours, 0.5), at(&peer, 0.99) / at(&ours, 0.99)));
+    }
+    bench.both()?;
+    bench.compare()?;
+    let list = |pick: fn(&(f64, f64)) -> f64| {
+        let mut all: Vec<f64> = ratios.iter().map(pick).collect();
+        all.sort_by(f64::total_cmp);
+        format!("{:.2} / {:.2} / {:.2}", at(&all, 0.0), at(&all, 0.5), at(&all, 1.0))
+    };
+    println!("\nthe peer's median over ours, min / median / max: {}", list(|r| r.0));
+    println!("the same of the 99th percentile: {}", list(|r| r.1));
+    Ok(())
+}
+
+/// What pgbench reaches at full speed while each of them follows, and how long that takes then to end.
+pub fn throughput(bench: &Bench) -> Result<()> {
+    let seconds = setting("BENCH_SECONDS", 20);
+    bench.begin()?;
+    println!("{:30}  {:>8}  {:>14}", "pgbench at full speed", "tx/s", "behind after, s");
+    let mut ratios = Vec::new();
+    for round in 0..setting("BENCH_ROUNDS", 3) {
+        let run = |name: &str, caught_up: &dyn Fn() -> Result<()>| -> Result<f64> {
+            let done = bench.pgbench(&["-c", "4", "-j", "2", "-T", &seconds.to_string()])?;
+            let start = Instant::now();
+            caught_up()?;
+            println!("{name:30}  {done:>8.0}  {:>14.2}", start.elapsed().as_secs_f64());
+            Ok(done)
+        };
+        let ours = || {
+            bench.only_ours()?;
+            run("scry-backfill", &|| bench.pair.wait_for_shadow(PATIENCE))
+        };
+        let peer = || {
+            bench.only_peer()?;
+            run("PostgreSQL's own subscription", &|| bench.wait_for_peer())
+        };
+        let (ours, peer) = if round % 2 == 0 {
+            (ours()?, peer()?)
+        } else {
+            let peer = peer()?;
+            (ours()?, peer)
+        };
+        ratios.push(ours / peer);
+    }
+    bench.both()?;
+    bench.compare()?;
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "\nour transactions a second over the peer's, min / median / max: {:.2} / {:.2} / {:.2}",
+        at(&ratios, 0.0),
+        at(&ratios, 0.5),
+        at(&ratios, 1.0)
+    );
+    Ok(())
+}
+
+/// Milliseconds of each probe, sorted.
+fn measure(bench: &Bench, shadow: &mut Client, seconds: u64) -> Result<Vec<f64>> {
+    let mut source = bench.pair.source_client()?;
+    let first = 1 + newest(&mut source)?;
+    let count = seconds * 1000 / PROBE.as_millis() as u64;
+    let over = AtomicBool::new(false);
+    let (sent, seen) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let time = (seconds + 2).to_string();
+            bench.pgbench(&["-c", "4", "-j", "2", "-R", BACKGROUND, "-T", &time])
+        });
+        let reader = scope.spawn(|| look(shadow, first, count as usize, &over));
+        std::thread::sleep(Duration::from_secs(1));
+        let sent = probe(&mut source, first, count);
+        if sent.is_err() {
+            over.store(true, Ordering::Relaxed);
+        }
+        let seen = reader.join().map_err(|_| anyhow!("the reader failed"))?;
+        load.join().map_err(|_| anyhow!("pgbench failed"))??;
+        Ok::<_, anyhow::Error>((sent?, seen?))
+    })?;
+    ensure!(sent.len() == seen.len(), "{} probes were sent, {} seen", sent.len(), seen.len());
+    let mut lags: Vec<f64> = sent
+        .iter()
+        .zip(&seen)
+        .map(|(sent, seen)| seen.saturating_duration_since(*sent).as_secs_f64() * 1000.0)
+        .collect();
+    lags.sort_by(f64::total_cmp);
+    Ok(lags)
+}
+
+/// Inserts probes at their rate. When each had been committed.
+fn probe(source: &mut Client, first: i32, count: u64) -> Result<Vec<Instant>> {
+    let insert = source.prepare("INSERT INTO probe VALUES ($1)")?;
+    let begin = Instant::now();
+    let mut sent = Vec::new();
+    for (i, id) in (0..count).zip(first..) {
+        let due = begin + PROBE * u32::try_from(i)?;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        source.execute(&insert, &[&id])?;
+        sent.push(Instant::now());
+    }
+    Ok(sent)
+}
+
+/// When each probe could be read.
+fn look(shadow: &mut Client, first: i32, count: usize, over: &AtomicBool) -> Result<Vec<Instant>> {
+    let query = shadow.prepare("SELECT coalesce(max(id), 0) FROM public.probe")?;
+    let mut seen = Vec::new();
+    let end = Instant::now() + PATIENCE;
+    while seen.len() < count && !over.load(Ordering::Relaxed) {
+        ensure!(Instant::now() < end, "{} of {count} probes were seen", seen.len());
+        let newest: i32 = shadow.query_one(&query, &[])?.get(0);
+        let there = usize::try_from(newest - first + 1).unwrap_or(0);
+        seen.resize(there.max(seen.len()), Instant::now());
+        std::thread::sleep(LOOK);
+    }
+    Ok(seen)
+}
+
+fn newest(source: &mut Client) -> Result<i32> {
+    let row = source.query_one("SELECT coalesce(max(id), 0) FROM probe", &[]).context("read the probes")?;
+    Ok(row.get(0))
+}
+
+fn at(sorted: &[f64], share: f64) -> f64 {
+    let index = (sorted.len() as f64 * share) as usize;
+    sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+fn print(name: &str, lags: &[f64]) {
+    println!(
+        "{name:30}  {:>8.2}  {:>8.2}  {:>8.2}  {:>8.2}  {:>8.2}",
+        at(lags, 0.0),
+        at(lags, 0.5),
+        at(lags, 0.95),
+        at(lags, 0.99),
+        at(lags, 1.0)
+    );
+}
