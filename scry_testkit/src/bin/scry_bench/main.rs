@@ -10,6 +10,7 @@
 //!   scry_bench small     the first copy of thousands of small tables, beside the same
 //!   scry_bench lag       commit on the source to visible on the shadow, beside the same
 //!   scry_bench throughput  pgbench at full speed while it is followed, beside the same
+//!   scry_bench stall     pgbench while the platform is stopped, and the WAL that is kept
 //! ```
 
 mod adaptive;
@@ -18,6 +19,7 @@ mod decode;
 mod lag;
 mod latency;
 mod replication;
+mod stall;
 mod verify;
 
 use anyhow::{Result, bail};
@@ -46,9 +48,8 @@ fn run(which: &str) -> Result<()> {
         "small" => replication::small(&Lab::new("small")?),
         "lag" => lag::run(&replication::Bench::new(&Lab::new("lag")?)?),
         "throughput" => lag::throughput(&replication::Bench::new(&Lab::new("throughput")?)?),
-        _ => bail!(
-            "say what to measure: latency, decode, adaptive, verify, follow, copy, small, lag or throughput"
-        ),
+        "stall" => stall::run(&Lab::new("stall")?),
+        _ => bail!("there is no such measurement; bench/README.md names them"),
     }
 }
 

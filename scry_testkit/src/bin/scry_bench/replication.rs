@@ -228,11 +228,8 @@ impl Bench {
     /// Runs pgbench's own transactions; how many a second.
     pub fn pgbench(&self, args: &[&str]) -> Result<f64> {
         let done = self.pair.source.command("pgbench").arg("-n").args(args).arg("postgres").output()?;
-        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-        ensure!(done.status.success(), "pgbench: {err}");
-        let line = out.lines().find_map(|line| line.strip_prefix("tps = "));
-        let number = line.and_then(|rest| rest.split(' ').next()?.parse().ok());
-        number.with_context(|| format!("pgbench said nothing of transactions a second: {out}"))
+        ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
+        transactions_per_second(&done.stdout)
     }
 
     fn measure(&self, platform: &Platform, work: impl FnOnce() -> Result<()>) -> Result<Figures> {
@@ -328,6 +325,14 @@ impl Bench {
     fn require_equal(&self, other: &mut scry_testkit::Client) -> Result<()> {
         content::compare(&mut self.pair.source_client()?, other, &self.tables)?.require_equal()
     }
+}
+
+/// What pgbench says at its end.
+pub fn transactions_per_second(output: &[u8]) -> Result<f64> {
+    let out = String::from_utf8_lossy(output);
+    let line = out.lines().find_map(|line| line.strip_prefix("tps = "));
+    let number = line.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    number.with_context(|| format!("pgbench said nothing of transactions a second: {out}"))
 }
 
 fn print(what: &str, rounds: &[(Figures, Figures)]) {
