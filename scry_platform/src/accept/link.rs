@@ -12,31 +12,36 @@ use scry_wire::frame::{Frame, Tag};
 use scry_wire::message::{Level, Message, Notice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// The frames that a worker sends.
 pub struct FrameReader {
     body: axum::body::Body,
     buf: BytesMut,
+    /// How long the open frame's rest has been waited for.
+    waited: Duration,
 }
 
 impl FrameReader {
     /// Reads frames out of a request's body.
     #[must_use]
     pub fn new(body: axum::body::Body) -> Self {
-        FrameReader { body, buf: BytesMut::new() }
+        FrameReader { body, buf: BytesMut::new(), waited: Duration::ZERO }
     }
 
     /// The next frame; `None` when the peer has ended the request in order.
     ///
     /// # Errors
-    /// A bad frame, a request that ends inside one, or a broken connection.
+    /// A bad frame, a request that ends inside one or stands still there, or a broken connection.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
             if let Some(frame) = Frame::take(&mut self.buf)? {
+                self.waited = Duration::ZERO;
                 return Ok(Some(frame));
             }
-            match self.body.frame().await {
+            match self.more().await? {
                 Some(Ok(part)) => {
                     if let Ok(data) = part.into_data() {
                         ::metrics::counter!(metrics::BYTES_RECEIVED).increment(data.len() as u64);
@@ -50,6 +55,20 @@ impl FrameReader {
         }
     }
 
+    /// More bytes. Only a damaged length lets the rest of a frame be waited for so long.
+    async fn more(&mut self) -> Result<Option<Received>> {
+        if self.buf.is_empty() {
+            return Ok(self.body.frame().await);
+        }
+        let (begun, rest) = (Instant::now(), FRAME_TIMEOUT.saturating_sub(self.waited));
+        let part = tokio::time::timeout(rest, self.body.frame()).await.map_err(|_| {
+            let seconds = FRAME_TIMEOUT.as_secs();
+            Error::protocol(format!("a frame has not ended for {seconds} s: its length may be damaged"))
+        })?;
+        self.waited += begun.elapsed();
+        Ok(part)
+    }
+
     /// The next frame, which must be there.
     pub async fn expect(&mut self) -> Result<Frame> {
         self.next().await?.ok_or(Error::Gone)
@@ -61,6 +80,9 @@ impl FrameReader {
         self.buf.is_empty() && self.body.is_end_stream()
     }
 }
+
+/// What a body gives.
+type Received = std::result::Result<BodyFrame<Bytes>, axum::Error>;
 
 /// The frames that go to a worker.
 #[derive(Debug, Clone)]
@@ -119,3 +141,48 @@ pub fn unexpected(frame: &Frame, expected: &'static str) -> Error {
 
 /// Frames that wait for a peer that does not read: small ones, all of them.
 const ANSWER_QUEUE: usize = 16;
+/// For the rest of a frame, of a megabyte at most, while it is asked for.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    fn notice() -> Vec<u8> {
+        Notice { level: Level::Info, message: "said".to_owned(), hint: String::new() }.to_frame()
+    }
+
+    /// A body of these parts, with as many seconds before each; then it stands still.
+    fn body(parts: Vec<Vec<u8>>, seconds: u64) -> axum::body::Body {
+        let parts = stream::unfold(parts.into_iter(), move |mut parts| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let Some(part) = parts.next() else { return std::future::pending().await };
+            Some((Ok::<_, std::convert::Infallible>(part), parts))
+        });
+        axum::body::Body::from_stream(parts)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_does_not_end_is_an_error() {
+        let mut damaged = notice();
+        damaged[1] ^= 1;
+        // What is said later goes into it.
+        let mut reader = FrameReader::new(body([vec![damaged], vec![notice(); 100]].concat(), 7));
+        let begun = Instant::now();
+        let error = reader.next().await.unwrap_err();
+        assert!(error.to_string().contains("has not ended"), "{error}");
+        assert_eq!(begun.elapsed(), Duration::from_secs(7) + FRAME_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_between_frames_and_slow_frames_are_none() {
+        let (a, b) = (notice()[..9].to_vec(), notice()[9..].to_vec());
+        let mut reader = FrameReader::new(body(vec![a.clone(), b.clone(), a, b], 50));
+        for _ in 0..2 {
+            assert_eq!(reader.next().await.unwrap().unwrap().tag(), Tag::Notice);
+        }
+        let mut reader = FrameReader::new(body(vec![notice()], 500));
+        assert_eq!(reader.next().await.unwrap().unwrap().tag(), Tag::Notice);
+    }
+}
