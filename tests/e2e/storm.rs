@@ -308,6 +308,15 @@ fn end(
     Ok(figures)
 }
 
+/// Waits until the platform has confirmed something new: the stream is alive.
+fn wait_until_live(pair: &Pair) -> Result<()> {
+    let mut client = pair.source_client()?;
+    let sql = "SELECT confirmed_flush_lsn::text FROM scry_backfill.status";
+    let mut applied = move || -> Result<String> { Ok(client.query_one(sql, &[])?.get(0)) };
+    let before = applied()?;
+    wait::until_true("the stream to go on", SOON, || Ok(applied()? != before))
+}
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
@@ -357,7 +366,8 @@ fn kills_of_the_platform_lose_and_double_nothing() {
         let start = Instant::now();
         for kill in 1..=kills {
             watch.tell_pids(&pair);
-            std::thread::sleep(Duration::from_millis(20 + rng.below(900)));
+            wait_until_live(&pair)?;
+            std::thread::sleep(Duration::from_millis(rng.below(600)));
             pair.platform.program.kill()?;
             pair.platform.start()?;
             watch.require_whole()?;

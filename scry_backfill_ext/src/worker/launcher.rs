@@ -39,9 +39,9 @@ use crate::pg::{databases, latch, load, peer};
 /// Longest sleep: what nobody announces is noticed after this.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// Delay before the second try of a failed worker.
-const BACKOFF_FIRST_S: u64 = 1;
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// Longest delay.
-const BACKOFF_LAST_S: u64 = 15;
+const BACKOFF_LAST: Duration = Duration::from_secs(15);
 /// Delay before the next try when no background worker slot was free.
 const NO_SLOT_RETRY: Duration = Duration::from_secs(5);
 /// Rates are measured, and the load of a server that nobody copies from, this often.
@@ -306,8 +306,8 @@ impl Launcher {
             return;
         }
         let failures = live.failures.fetch_add(1, AcqRel).saturating_add(1);
-        let delay = backoff_s(failures);
-        live.retry_at.store(latch::now() + i64::try_from(delay).unwrap_or(1) * SECOND_US, Release);
+        let delay = i64::try_from(backoff(failures).as_micros()).unwrap_or(SECOND_US);
+        live.retry_at.store(latch::now() + delay, Release);
         job.set_state(State::Retrying);
     }
 
@@ -395,10 +395,11 @@ fn forget_database(database: u32) {
     }
 }
 
-/// 1 s after the first failure, doubled with each further one, at most 15 s: a platform that is back is found soon, and a try costs little.
-fn backoff_s(failures: u32) -> u64 {
+/// A quarter of a second after the first failure, doubled with each further one, at most 15 s: a
+/// platform that is back is found soon, and a try costs little.
+fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    (BACKOFF_FIRST_S << doublings).min(BACKOFF_LAST_S)
+    (BACKOFF_FIRST * (1 << doublings)).min(BACKOFF_LAST)
 }
 
 /// Takes back what a worker that failed could not.
