@@ -27,7 +27,7 @@ EXT_CONFIG := --config 'target."cfg(all(target_family = \"unix\", not(target_os 
 # Tests that start clusters at the same time.
 TEST_THREADS ?= 2
 
-.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e soak storm kills install bench fmt lint
+.PHONY: help deps programs build ext ext-stage demo test check unit in-server e2e soak storm kills install bench audit fmt lint
 
 help: ## lists the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
@@ -85,6 +85,9 @@ install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's d
 
 bench: ## every measurement of bench/README.md, beside its peer
 	bench/run
+
+audit: ## licenses, sources and known holes of the dependencies, by cargo-deny
+	cargo deny check
 
 fmt: ## formats the code
 	cargo fmt --all

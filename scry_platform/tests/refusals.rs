@@ -293,6 +293,28 @@ impl Pki {
     }
 }
 
+/// A superuser's session on the embedded server.
+async fn admin(server: &Platform) -> tokio_postgres::Client {
+    let url = server.shadow_url();
+    let password = std::fs::read_to_string(server.data_dir().join("scry_admin.password")).unwrap();
+    let own = url.split('@').next().unwrap();
+    connect(&url.replace(own, &format!("postgresql://scry_admin:{}", password.trim()))).await
+}
+
+/// The connection ends while its database is being made: nobody knows of it afterwards.
+#[tokio::test]
+async fn a_database_that_nobody_lists_is_no_obstacle() {
+    let server = Platform::started().await;
+    server.copied(&[item_row(1, "one")]).await;
+    let admin = admin(&server).await;
+    admin.batch_execute("CREATE DATABASE shadow_shop_second OWNER scry_shadow").await.unwrap();
+    let mut peer = Peer::connect(server.port, None).await;
+    peer.send(&Hello { job: "second".into(), ..hello(Role::Lead) }).await;
+    peer.welcome().await;
+    let public = "SELECT has_database_privilege('public', 'shadow_shop_second', 'CONNECT')";
+    assert!(!admin.query_one(public, &[]).await.unwrap().get::<_, bool>(0), "open to others");
+}
+
 #[tokio::test]
 async fn an_external_shadow_serves_one_job_and_says_what_it_lacks() {
     let server = Platform::started().await;
@@ -311,10 +333,7 @@ async fn an_external_shadow_serves_one_job_and_says_what_it_lacks() {
     peer.send(&Hello { timeline: 0, ..hello(Role::Stream) }).await;
     assert_eq!(peer.refused().await.kind, RefuseKind::Identity);
 
-    let password = std::fs::read_to_string(server.data_dir().join("scry_admin.password")).unwrap();
-    let admin_url =
-        url.replace(url.split('@').next().unwrap(), &format!("postgresql://scry_admin:{}", password.trim()));
-    let admin = connect(&admin_url).await;
+    let admin = admin(&server).await;
     admin.batch_execute("CREATE ROLE poor LOGIN PASSWORD 'poor'").await.unwrap();
     admin.batch_execute("CREATE DATABASE poor OWNER poor").await.unwrap();
     let at = url.rsplit_once('@').unwrap().1.replace("/shadow", "/poor");

@@ -56,7 +56,9 @@ fn locked() -> Vec<(String, String)> {
 fn floors() -> Vec<(String, String)> {
     let text = read("deny.toml");
     let specs = text.lines().filter_map(|line| line.split_once("crate = \"")?.1.split('"').next());
-    specs.filter_map(|spec| spec.split_once("@<")).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    let bounds = specs.filter_map(|spec| spec.split_once("@<"));
+    // cargo-deny takes "<1.2.3" for "up to 1.2.3" where that is the locked version.
+    bounds.map(|(name, bound)| (name.to_owned(), bound.trim_end_matches("-0").to_owned())).collect()
 }
 
 #[test]

@@ -103,13 +103,18 @@ impl Embedded {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Makes the database of a further job: `shadow_<database>_<job>`.
+    /// Makes the database of a further job: `shadow_<database>_<job>`. One that an attempt has made
+    /// and then ended, when its connection did, is taken as it is.
     pub async fn create(&self, taken: &[String], database: &str, job: &str) -> Result<String> {
         if taken.len() >= SHADOWS_MAX {
             return Err(failed("make another shadow", format!("there are {} already", taken.len())));
         }
         let name = database_name(taken, database, job);
-        create_database(&self.maintenance().await?, &name).await?;
+        let client = self.maintenance().await?;
+        if !exists(&client, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", &name).await? {
+            create_database(&client, &name).await?;
+        }
+        close_database(&client, &name).await?;
         Ok(name)
     }
 
@@ -158,15 +163,8 @@ impl Embedded {
 
     async fn prepare(&self, owner_password: &str) -> Result<()> {
         let client = self.maintenance().await?;
-        let exists = |sql: &'static str, name: &'static str| {
-            let client = &client;
-            async move {
-                let row = client.query_opt(sql, &[&name]).await;
-                row.map(|row| row.is_some()).map_err(Error::sql("read the embedded cluster's catalog"))
-            }
-        };
         let owner = quote::ident(OWNER);
-        if !exists("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", OWNER).await? {
+        if !exists(&client, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", OWNER).await? {
             run(&client, "make role scry_shadow", &format!("CREATE ROLE {owner}")).await?;
         }
         let alter = format!(
@@ -188,10 +186,11 @@ impl Embedded {
         let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {owner}");
         run(&client, "grant session_replication_role", &grant).await?;
         drop_leftovers(&client).await?;
-        if !exists("SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", FIRST_DATABASE).await? {
+        if !exists(&client, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", FIRST_DATABASE).await?
+        {
             create_database(&client, FIRST_DATABASE).await?;
         }
-        Ok(())
+        close_database(&client, FIRST_DATABASE).await
     }
 }
 
@@ -206,13 +205,21 @@ async fn drop_leftovers(client: &Client) -> Result<()> {
     Ok(())
 }
 
+async fn exists(client: &Client, sql: &str, name: &str) -> Result<bool> {
+    let row = client.query_opt(sql, &[&name]).await;
+    row.map(|row| row.is_some()).map_err(Error::sql("read the embedded cluster's catalog"))
+}
+
 async fn create_database(client: &Client, name: &str) -> Result<()> {
     let sql = format!(
         "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
         quote::ident(name),
         quote::ident(OWNER)
     );
-    run(client, "make the shadow's database", &sql).await?;
+    run(client, "make the shadow's database", &sql).await
+}
+
+async fn close_database(client: &Client, name: &str) -> Result<()> {
     let own = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", quote::ident(name));
     run(client, "close the shadow's database to others", &own).await
 }
