@@ -5,7 +5,7 @@
 //!   pgbench without a job ─► with a job whose platform is stopped ─► without a job
 //! ```
 //!
-//! `BENCH_STALL` (600) seconds without a platform, a fifth of it before and after without a job;
+//! `BENCH_STALL` (600) seconds without a platform, a tenth of it before and after without a job;
 //! `BENCH_SCALE` (20). Fails where more WAL is kept than the hard bound and what one look of the guard
 //! lets through.
 
@@ -24,7 +24,7 @@ const SLACK_MB: u64 = 128;
 
 pub fn run(lab: &Lab) -> Result<()> {
     let seconds = setting("BENCH_STALL", 600);
-    let aside = (seconds / 5).max(1);
+    let aside = (seconds / 10).max(1);
     let mut source_conf: Vec<String> =
         BOUNDS.iter().map(|(name, mb)| format!("scry_backfill.{name} = '{mb}MB'")).collect();
     source_conf
