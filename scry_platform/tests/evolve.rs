@@ -327,6 +327,22 @@ async fn what_takes_a_superuser_follows() {
     twins.compare("superuser", "drops").await;
 }
 
+/// What only a superuser makes is made beside the open transaction, and may wait for that itself:
+/// then it is left out by name, and nothing stands still.
+#[tokio::test]
+async fn what_a_superuser_cannot_make_beside_the_transaction_is_left_out() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE FUNCTION h(int4, int8) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT $1 + $2'; \
+        CREATE FUNCTION t(text, int8) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT length($1) + $2'; \
+        CREATE OPERATOR CLASS of_int FOR TYPE int4 USING hash AS OPERATOR 1 =, FUNCTION 2 h(int4, int8); \
+        CREATE OPERATOR CLASS of_text FOR TYPE text USING hash AS OPERATOR 1 =, FUNCTION 2 t(text, int8)";
+    twins.migrate("beside", make).await;
+    let change = "DROP OPERATOR CLASS of_int USING hash CASCADE; \
+        ALTER OPERATOR FAMILY of_text USING hash ADD FUNCTION 2 (int4) h(int4, int8)";
+    let left_out = twins.migrate("beside", change).await;
+    assert!(left_out.iter().any(|item| format!("{item:?}").contains("only a superuser")), "{left_out:?}");
+}
+
 #[tokio::test]
 async fn tables_follow() {
     run(include_str!("evolve_cases/10_tables.sql")).await;

@@ -31,6 +31,7 @@ enum Fault {
     SourceRestarted,
     SourceCrashed,
     WorkersTerminated,
+    Starved,
 }
 
 /// Rows of the table that makes the copy last.
@@ -62,6 +63,7 @@ fault_tests! {
     source_crashed_while_streaming: SourceCrashed while Streaming;
     workers_terminated_while_copying: WorkersTerminated while Copying;
     workers_terminated_while_streaming: WorkersTerminated while Streaming;
+    starved_while_streaming: Starved while Streaming;
 }
 
 /// The scenario of all of them.
@@ -189,6 +191,10 @@ fn inject(pair: &mut Pair, fault: Fault) -> Result<()> {
                 Ok(pair.platform.shadow_postmaster()? != old)
             })
         }
+        Fault::Starved => {
+            let platform = pair.platform.program.pid().context("the platform does not run")?;
+            starve(&[managed_sender(pair)?, worker_pid(pair, "stream")?, platform], frozen)
+        }
         Fault::SourceRestarted => pair.source.restart(Shutdown::Fast),
         Fault::SourceCrashed => pair.source.restart(Shutdown::Immediate),
         Fault::WorkersTerminated => {
@@ -197,6 +203,18 @@ fn inject(pair: &mut Pair, fault: Fault) -> Result<()> {
             wait::until_true("a worker to terminate", SOON, || Ok(pair.source.psql("postgres", sql)? != "0"))
         }
     }
+}
+
+/// Lets processes have a tenth of the time.
+fn starve(pids: &[u32], time: Duration) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        for (signal, lasts) in [(Signal::SIGSTOP, 90), (Signal::SIGCONT, 10)] {
+            pids.iter().try_for_each(|pid| signal_pid(*pid, signal))?;
+            std::thread::sleep(Duration::from_millis(lasts));
+        }
+    }
+    Ok(())
 }
 
 /// The sender that the launcher started.

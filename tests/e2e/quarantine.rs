@@ -91,10 +91,10 @@ fn a_stopped_stream_says_why_and_goes_on_when_told() {
         pair.sql("INSERT INTO fussy VALUES (20, 'later')")?;
         // Tried again with growing pauses, and nothing later is applied.
         let often = |row: &std::collections::BTreeMap<String, String>| {
-            row["failures"].parse::<u32>().is_ok_and(|n| n >= 4)
+            row["failures"].parse::<u32>().is_ok_and(|n| n >= 6)
         };
         let since = Instant::now();
-        pair.wait_status("the fourth failure", PATIENT, often)?;
+        pair.wait_status("the sixth failure", PATIENT, often)?;
         ensure!(since.elapsed() > Duration::from_secs(4), "it hammers: {:?}", since.elapsed());
         ensure!(fussy(&pair)?.is_empty(), "nothing of that transaction or after it: {}", fussy(&pair)?);
         on_shadow(&pair, "ALTER TABLE public.fussy DROP CONSTRAINT no_13")?;

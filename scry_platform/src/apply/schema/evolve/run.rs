@@ -18,6 +18,7 @@ use crate::apply::schema::refusal::ends_everything;
 use crate::apply::schema::session::Session;
 use crate::{Error, Result};
 use scry_wire::catalog::LeftOut;
+use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -132,7 +133,7 @@ impl Runner<'_> {
     /// By the role itself if it may, else by the superuser if that does no harm: in a transaction
     /// of its own, which sees nothing of this one and stays if this one does not.
     async fn superuser(
-        &self,
+        &mut self,
         step: &Step,
         privileged: &Privileged,
     ) -> std::result::Result<(), tokio_postgres::Error> {
@@ -156,7 +157,20 @@ impl Runner<'_> {
         let statements = if privileged.instead.is_empty() { &step.sql } else { &privileged.instead };
         let mut list = vec![PATIENCE.to_owned()];
         list.extend(statements.iter().chain(&owner).cloned());
-        admin.run(list).await
+        let (done, is_ours) = beside(self.client, admin, list).await?;
+        match done {
+            Err(error) if is_ours && error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                self.left_out.push(LeftOut {
+                    object: step.describe.clone(),
+                    reason:
+                        "only a superuser may make it, and the same transaction changes what it is made of"
+                            .to_owned(),
+                    sqlstate: None,
+                });
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     async fn extension(
@@ -206,6 +220,30 @@ impl Runner<'_> {
         }
     }
 }
+
+/// What the superuser does beside the open transaction; and whether that one itself was what it
+/// waited for, which no patience helps against.
+async fn beside(
+    open: &Client,
+    admin: &Session<'_>,
+    list: Vec<String>,
+) -> std::result::Result<(std::result::Result<(), tokio_postgres::Error>, bool), tokio_postgres::Error> {
+    const SQL: &str =
+        "SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1))";
+    let row = admin.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?;
+    let pid: i32 = row.get(0);
+    let work = admin.run(list);
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return Ok((done, false)),
+        () = tokio::time::sleep(LOOK_AFTER) => {}
+    }
+    let is_ours = open.query_one(SQL, &[&pid]).await?.get(0);
+    Ok((work.await, is_ours))
+}
+
+/// Before [`PATIENCE`] is over.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 fn message(step: &Step, db: &tokio_postgres::error::DbError) -> String {
     // Class 22 quotes the value that it refuses.
