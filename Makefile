@@ -87,6 +87,7 @@ bench: ## every measurement of bench/README.md, beside its peer
 	bench/run
 
 audit: ## licenses, sources and known holes of the dependencies, by cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || { echo "no cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny check
 
 fmt: ## formats the code

@@ -11,3 +11,9 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 2
 AS 'MODULE_PATHNAME', 'create_roles_wrapper';
 
 REVOKE ALL ON FUNCTION scry_backfill.create_roles() FROM PUBLIC;
+
+CREATE EVENT TRIGGER scry_backfill_keep ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED')
+    EXECUTE FUNCTION scry_backfill.note_ddl();
+
+ALTER EVENT TRIGGER scry_backfill_keep ENABLE ALWAYS;

@@ -57,7 +57,6 @@ fn floors() -> Vec<(String, String)> {
     let text = read("deny.toml");
     let specs = text.lines().filter_map(|line| line.split_once("crate = \"")?.1.split('"').next());
     let bounds = specs.filter_map(|spec| spec.split_once("@<"));
-    // cargo-deny takes "<1.2.3" for "up to 1.2.3" where that is the locked version.
     bounds.map(|(name, bound)| (name.to_owned(), bound.trim_end_matches("-0").to_owned())).collect()
 }
 

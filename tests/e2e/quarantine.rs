@@ -163,6 +163,8 @@ fn changes_made_during_the_first_copy_are_kept_aside_too() {
             "INSERT INTO fussy SELECT n, 'x' FROM generate_series(12, 14) AS n; UPDATE fussy SET v = 'y' WHERE id <> 13;
              UPDATE bulk SET v = 'changed' WHERE id % 100 = 0",
         )?;
+        let status = pair.status()?;
+        ensure!(status.iter().any(|row| row["state"] == "copying"), "the copy is over too soon: {status:?}");
         pair.sql("ALTER SYSTEM SET scry_backfill.max_rows_per_second = 0; SELECT pg_reload_conf()")?;
         pair.wait_for_shadow(PATIENT)?;
         let line = wait_table(&pair, "quarantined")?;

@@ -312,9 +312,9 @@ fn end(
 fn wait_until_live(pair: &Pair) -> Result<()> {
     let mut client = pair.source_client()?;
     let sql = "SELECT confirmed_flush_lsn::text FROM scry_backfill.status";
-    let mut applied = move || -> Result<String> { Ok(client.query_one(sql, &[])?.get(0)) };
-    let before = applied()?;
-    wait::until_true("the stream to go on", SOON, || Ok(applied()? != before))
+    let mut confirmed = move || -> Result<String> { Ok(client.query_one(sql, &[])?.get(0)) };
+    let before = confirmed()?;
+    wait::until_true("the stream to go on", SOON, || Ok(confirmed()? != before))
 }
 
 fn setting(name: &str, default: u64) -> u64 {

@@ -1,4 +1,5 @@
-//! The event trigger function: a schema change leaves a few bytes in the WAL.
+//! The event trigger function: a schema change leaves a few bytes in the WAL,
+//! and the extension is not dropped away from its jobs.
 //!
 //! It runs in a user's command and must not fail it, nor cost it anything: what
 //! has changed is read by the decoder, at that place in the stream. Commands
@@ -8,7 +9,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::SpiError;
 use pgrx::{pg_extern, pg_sys};
 
-use crate::pg::{message, read, server, subtransaction};
+use crate::pg::{drop_guard, message, read, server, subtransaction};
 
 /// A message about the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,9 @@ fn note_ddl(fcinfo: pg_sys::FunctionCallInfo) {
     let Some(event) = message::event_of(fcinfo) else {
         pgrx::error!("scry_backfill.note_ddl() is called by event triggers only")
     };
+    if event == c"ddl_command_start" {
+        return drop_guard::before_command(fcinfo);
+    }
     if server::wal_level() != server::WalLevel::Logical {
         return;
     }

@@ -19,7 +19,7 @@
 //! transaction, goes on waiting, for that transaction's end at the latest.
 //! What it does not do: read. See [`super::schema`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use scry_wire::Lsn;
@@ -28,8 +28,8 @@ use scry_wire::Lsn;
 #[derive(Debug, Default)]
 pub struct Lull {
     since: Option<Instant>,
-    /// The transactions that wait, with their subtransactions, and where they were committed.
-    xids: BTreeMap<u32, Lsn>,
+    /// Where the transactions that wait were committed, in that order; they and their subtransactions.
+    xids: Vec<(Lsn, u32)>,
     /// A message is on its way that ends the waiting.
     asked: bool,
     /// What has changed must be on the shadow before the next transaction begins there.
@@ -62,7 +62,7 @@ impl Lull {
     /// It waits; it was committed at `commit_lsn`.
     pub fn wait(&mut self, xids: impl IntoIterator<Item = u32>, commit_lsn: Lsn) {
         self.since.get_or_insert_with(Instant::now);
-        self.xids.extend(xids.into_iter().map(|xid| (xid, commit_lsn)));
+        self.xids.extend(xids.into_iter().map(|xid| (commit_lsn, xid)));
         self.asked = false;
     }
 
@@ -83,20 +83,21 @@ impl Lull {
         self.asked = true;
     }
 
-    /// Whether any waits that is seen from `at`.
+    /// Whether any waits that is seen from `at`. Asked of every row.
+    #[inline]
     pub fn waits_before(&self, at: Lsn) -> bool {
-        self.xids.values().any(|commit_lsn| *commit_lsn < at)
+        self.xids.first().is_some_and(|(commit_lsn, _)| *commit_lsn < at)
     }
 
     /// The transactions that wait and are seen from `at`.
     pub fn xids_before(&self, at: Lsn) -> BTreeSet<u32> {
-        self.xids.iter().filter(|(_, commit_lsn)| **commit_lsn < at).map(|(xid, _)| *xid).collect()
+        self.xids.iter().take_while(|(commit_lsn, _)| *commit_lsn < at).map(|(_, xid)| *xid).collect()
     }
 
     /// All that is seen from `at` has been read; that took so long.
     pub fn read(&mut self, took: Duration, at: Lsn) {
         let mut xids = std::mem::take(&mut self.xids);
-        xids.retain(|_, commit_lsn| *commit_lsn >= at);
+        xids.retain(|(commit_lsn, _)| *commit_lsn >= at);
         let since = self.since.filter(|_| !xids.is_empty());
         *self = Lull { since, xids, last: Some((Instant::now(), took)), ..Lull::default() };
     }

@@ -14,22 +14,22 @@
 //! goes on from the shadow's position (delivery contract, rule 3).
 
 mod pieces;
+mod schemas;
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
+use scry_wire::Lsn;
 use scry_wire::frame::Tag;
 use scry_wire::message::change::{
     Begin, ChangeWriter, Commit, OldKind, Sequence, TRUNCATE_CASCADE, TRUNCATE_RESTART,
 };
-use scry_wire::{Lsn, SeenBy};
 
 use self::pieces::Pieces;
+pub use self::schemas::Schemas;
 use super::link::Link;
-use super::lull::Lull;
 use super::relation_cache::{Entry, Lookup, RelationCache};
-use super::schema::{Asked, Notes, Order, SchemaReader};
+use super::schema::{Notes, Order};
 use super::sequence::{HeldRecords, SequenceNames};
 use crate::api::ddl::Note;
 use crate::batch::{Batch, LargeValue};
@@ -42,7 +42,7 @@ use crate::pg::relation::RelationRef;
 use crate::pg::sequence::{NamedSequence, SequenceRecord};
 use crate::pg::snapshot::transaction;
 use crate::pg::{historic, latch, message, wal, worker};
-use crate::worker::job::{self, Job};
+use crate::worker::job;
 use crate::worker::pace::{Limits, Pace};
 use crate::worker::shmem::{JobRef, Level};
 
@@ -306,77 +306,6 @@ impl Output {
     fn flush_if_full(&mut self) {
         if self.batch.is_full() {
             self.flush();
-        }
-    }
-}
-
-/// What the stream knows of the schema.
-pub struct Schemas {
-    reader: SchemaReader,
-    /// The transaction at hand has changed the schema, or nothing is known of it yet.
-    dirty: bool,
-    /// It has been read for a row that was written before another transaction changed the schema,
-    /// which is in the stream already: to be read again at the end of the row's transaction.
-    behind: bool,
-    /// The end of the last transaction whose schema was read.
-    newest: Lsn,
-    /// Changes of it that are read with later ones.
-    lull: Lull,
-    /// What the snapshot of the copied catalog saw, if it was not the slot's own.
-    seen_by: Option<SeenBy>,
-    /// What the next schema must look into.
-    asked: Asked,
-    notes: Notes,
-    /// Tables on hold for want of a replica identity, as far as this stream has met them.
-    unidentified: BTreeSet<u32>,
-    /// What has been told already.
-    told: BTreeSet<String>,
-}
-
-impl Schemas {
-    /// For the job of this row.
-    pub fn new(row: &Job) -> Schemas {
-        let seen_by = match row.catalog_snapshot.as_deref().map(str::parse).transpose() {
-            Ok(seen_by) => seen_by,
-            Err(err) => pgrx::error!("could not read the snapshot of the copied catalog: {err}"),
-        };
-        Schemas {
-            reader: SchemaReader::new(row.scope.clone()),
-            // A job that goes on may have other options than the shadow knows of.
-            dirty: row.mode == "cdc",
-            behind: false,
-            newest: Lsn::INVALID,
-            lull: Lull::default(),
-            seen_by,
-            asked: Asked::default(),
-            notes: Notes::default(),
-            unidentified: BTreeSet::new(),
-            told: BTreeSet::new(),
-        }
-    }
-
-    /// Whether the schema may differ from what stands in the stream.
-    fn waits(&self) -> bool {
-        self.dirty || self.behind || self.lull.waits()
-    }
-
-    /// Whether it may, for what was written at `at`.
-    fn is_stale(&self, at: Lsn) -> bool {
-        self.dirty || self.lull.waits_before(at)
-    }
-
-    /// It has been read where `transaction` stands; that took so long.
-    fn read(&mut self, took: Duration, transaction: &Transaction) {
-        let Transaction { at, commit_lsn, .. } = *transaction;
-        self.dirty = false;
-        self.behind = self.behind && at < commit_lsn || at < self.newest && self.newest < commit_lsn;
-        self.newest = self.newest.max(commit_lsn);
-        self.lull.read(took, at);
-        let asked = std::mem::take(&mut self.asked);
-        if self.lull.waits() {
-            // Of tables and views that a transaction has changed which was not seen.
-            let Asked { rewritten, refreshed, .. } = asked;
-            self.asked = Asked { rewritten, refreshed, ..Asked::default() };
         }
     }
 }

@@ -1,17 +1,22 @@
 //! Keeps `DROP EXTENSION scry_backfill` from leaving workers and slots behind.
 //!
-//! The server calls the object access hook before it drops anything; dropping
-//! the extension (by itself, with its schema or by DROP OWNED) is refused
-//! while the database has a job that runs, a job's slot, or a place in shared
-//! memory. A job that has just been started has neither slot nor place: it is
-//! looked for in its table, which is dropped before the extension is.
+//! Dropping the extension (by itself, with its schema or by DROP OWNED) is
+//! refused while the database has a job that runs, a job's slot, or a place in
+//! shared memory. It is looked at twice:
+//!
+//! - before the command takes its first lock, by an event trigger: the server
+//!   locks everything that would go, one object after another, before it tells
+//!   anybody, and would meet our workers' locks in another order;
+//! - when the server says what goes (`object_access_hook`), which no command
+//!   escapes. A job that has just been started has neither slot nor place yet:
+//!   it is looked for in its table, which is dropped before the extension is.
 
 use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
 
-use super::{read, server, shared};
+use super::{message, read, server, shared};
 use crate::worker::launcher;
 use crate::worker::shmem::{Desired, JobRef};
 
@@ -54,15 +59,75 @@ unsafe extern "C-unwind" fn on_access(
         _ => None,
     };
     if let Some(job) = job {
-        pgrx::pg_sys::panic::ErrorReport::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
-            format!("cannot drop extension scry_backfill because job \"{job}\" exists"),
-            "drop_guard",
-        )
-        .set_detail("Its slot would keep WAL that nobody reads.")
-        .set_hint(format!("Stop it first: SELECT scry_backfill.stop('{}');", job.replace('\'', "''")))
-        .report(pgrx::PgLogLevel::ERROR);
+        refuse(&job);
     }
+}
+
+/// Refuses the command that an event trigger stands before, if it would take the extension away.
+pub fn before_command(fcinfo: pg_sys::FunctionCallInfo) {
+    let Some(event) = message::event_data(fcinfo) else { return };
+    // SAFETY: the parse tree of the command lives as long as the call.
+    if unsafe { drops_extension(event.parsetree) }
+        && let Some(job) = job_of_this_database()
+    {
+        refuse(&job);
+    }
+}
+
+/// Whether a statement is a DROP that would take our extension with it, and the user may drop it.
+/// One that may not is refused by the server in its own words.
+unsafe fn drops_extension(statement: *mut pg_sys::Node) -> bool {
+    const MINE: &str = "SELECT true FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'scry_backfill' \
+        AND pg_catalog.pg_has_role(extowner, 'USAGE')";
+    const OWNED: &str = "SELECT true FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'scry_backfill' \
+        AND extowner OPERATOR(pg_catalog.=) ANY ($1) AND pg_catalog.pg_has_role(extowner, 'USAGE')";
+    // SAFETY: the tag says which node it is; the lists are those that gram.y builds for it.
+    let found = unsafe {
+        if pgrx::is_a(statement, pg_sys::NodeTag::T_DropStmt) {
+            let drop = &*statement.cast::<pg_sys::DropStmt>();
+            let ours = drop.removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                && elements(drop.objects).any(|name| {
+                    let name = (*name.cast::<pg_sys::String>()).sval;
+                    !name.is_null() && CStr::from_ptr(name) == c"scry_backfill"
+                });
+            if !ours {
+                return false;
+            }
+            read::one::<bool>(MINE, &[])
+        } else if pgrx::is_a(statement, pg_sys::NodeTag::T_DropOwnedStmt) {
+            let drop = &*statement.cast::<pg_sys::DropOwnedStmt>();
+            let roles: Vec<_> = elements(drop.roles)
+                .map(|role| pg_sys::get_rolespec_oid(role.cast::<pg_sys::RoleSpec>(), true))
+                .collect();
+            read::one::<bool>(OWNED, &[roles.into()])
+        } else {
+            return false;
+        }
+    };
+    matches!(found, Ok(Some(true)))
+}
+
+/// The pointers of a list of nodes; none for NIL.
+unsafe fn elements(list: *mut pg_sys::List) -> impl Iterator<Item = *mut c_void> {
+    // SAFETY: a `List` has `length` cells, NIL is a null pointer (pg_list.h).
+    let cells = unsafe {
+        list.as_ref().map_or(&[][..], |list| {
+            std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
+        })
+    };
+    // SAFETY: a list of nodes holds pointers.
+    cells.iter().map(|cell| unsafe { cell.ptr_value })
+}
+
+fn refuse(job: &str) {
+    pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!("cannot drop extension scry_backfill because job \"{job}\" exists"),
+        "drop_guard",
+    )
+    .set_detail("Its slot would keep WAL that nobody reads.")
+    .set_hint(format!("Stop it first: SELECT scry_backfill.stop('{}');", job.replace('\'', "''")))
+    .report(pgrx::PgLogLevel::ERROR);
 }
 
 fn is_ours(extension: pg_sys::Oid) -> bool {

@@ -20,14 +20,18 @@ pub fn emit(content: &[u8]) {
 
 /// What an event trigger function was called for; `None` for any other call.
 pub fn event_of(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'static CStr> {
+    // SAFETY: the names are string constants of the server.
+    event_data(fcinfo).map(|data| unsafe { CStr::from_ptr(data.event) })
+}
+
+/// What the server tells an event trigger function; it lives as long as the call.
+pub fn event_data<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'a pg_sys::EventTriggerData> {
     // SAFETY: the function manager passes a valid struct; as CALLED_AS_EVENT_TRIGGER (event_trigger.h).
-    // The names are string constants of the server.
     unsafe {
         let context = fcinfo.as_ref()?.context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_EventTriggerData {
             return None;
         }
-        let data = context.cast::<pg_sys::EventTriggerData>();
-        Some(CStr::from_ptr((*data).event))
+        context.cast::<pg_sys::EventTriggerData>().as_ref()
     }
 }

@@ -181,6 +181,12 @@ fn read_one<T: FromDatum + IntoDatum>(sql: &str) -> Result<Option<T>, SpiError> 
     Spi::connect(|client| client.select(sql, Some(1), &[])?.first().get_one())
 }
 
+/// As the server names it; its number where it is gone.
+fn table_name(relid: u32) -> String {
+    let sql = format!("SELECT {relid}::pg_catalog.oid::pg_catalog.regclass::pg_catalog.text");
+    read_one::<String>(&sql).ok().flatten().unwrap_or_else(|| relid.to_string())
+}
+
 fn snapshot_part(function: &str) -> i64 {
     let sql =
         format!("SELECT {function}(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8");
@@ -234,7 +240,8 @@ pub fn copy_all(round: Round, plan: &Plan, lead: &mut Lead) {
             // No reason to wait longer each time: the next round has less to do.
             job.live().failures.store(0, Relaxed);
             pgrx::error!(
-                "table with oid {rewritten} was changed while it was being copied; the copy goes on under a new snapshot"
+                "table {} was changed while it was being copied; the copy goes on under a new snapshot",
+                table_name(rewritten)
             );
         }
         let wanted = guc::snapshot_workers().clamp(1, SNAPSHOT_WORKERS_MAX);
@@ -382,13 +389,13 @@ impl Lead {
     /// Their snapshot is gone, so that the tables are copied under the next.
     fn require_kept(&self, tables: &[CopiedTable], applied: &CatalogApplied) {
         let lost = plan::lost(tables, applied);
-        let Some(table) = lost.first() else { return };
+        let Some(first) = lost.first() else { return };
+        let name = transaction(|| table_name(first.relid));
         // No reason to wait longer each time: the next round has less to do.
         self.round.job.live().failures.store(0, Relaxed);
         pgrx::error!(
-            "the shadow has lost rows of {} tables, of them the one with oid {}; the copy goes on under a new snapshot",
-            lost.len(),
-            table.relid
+            "the shadow has lost rows of {} tables, of {name} among them; the copy goes on under a new snapshot",
+            lost.len()
         );
     }
 

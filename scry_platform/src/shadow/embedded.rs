@@ -111,10 +111,7 @@ impl Embedded {
         }
         let name = database_name(taken, database, job);
         let client = self.maintenance().await?;
-        if !exists(&client, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", &name).await? {
-            create_database(&client, &name).await?;
-        }
-        close_database(&client, &name).await?;
+        have_database(&client, &name).await?;
         Ok(name)
     }
 
@@ -186,11 +183,7 @@ impl Embedded {
         let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {owner}");
         run(&client, "grant session_replication_role", &grant).await?;
         drop_leftovers(&client).await?;
-        if !exists(&client, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", FIRST_DATABASE).await?
-        {
-            create_database(&client, FIRST_DATABASE).await?;
-        }
-        close_database(&client, FIRST_DATABASE).await
+        have_database(&client, FIRST_DATABASE).await
     }
 }
 
@@ -210,16 +203,16 @@ async fn exists(client: &Client, sql: &str, name: &str) -> Result<bool> {
     row.map(|row| row.is_some()).map_err(Error::sql("read the embedded cluster's catalog"))
 }
 
-async fn create_database(client: &Client, name: &str) -> Result<()> {
-    let sql = format!(
-        "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
-        quote::ident(name),
-        quote::ident(OWNER)
-    );
-    run(client, "make the shadow's database", &sql).await
-}
-
-async fn close_database(client: &Client, name: &str) -> Result<()> {
+/// Makes the database where it is missing, and closes it to others.
+async fn have_database(client: &Client, name: &str) -> Result<()> {
+    if !exists(client, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1", name).await? {
+        let sql = format!(
+            "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
+            quote::ident(name),
+            quote::ident(OWNER)
+        );
+        run(client, "make the shadow's database", &sql).await?;
+    }
     let own = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", quote::ident(name));
     run(client, "close the shadow's database to others", &own).await
 }

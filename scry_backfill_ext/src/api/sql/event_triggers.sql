@@ -1,6 +1,6 @@
 -- That the schema has changed stands in the WAL, in the transaction that
 -- changed it: a message of a few bytes. What has changed is read by the
--- decoder when it comes to that place. Nothing here may fail a user's command;
+-- decoder when it comes to that place. Nothing of that may fail a user's command;
 -- without these triggers the decoder still notices changed columns.
 
 CREATE FUNCTION scry_backfill.note_ddl() RETURNS pg_catalog.event_trigger
@@ -31,9 +31,15 @@ CREATE EVENT TRIGGER scry_backfill_drop ON sql_drop
 CREATE EVENT TRIGGER scry_backfill_rewrite ON table_rewrite
     EXECUTE FUNCTION scry_backfill.note_ddl();
 
+-- Refuses to drop the extension while a job runs, before the command locks anything.
+CREATE EVENT TRIGGER scry_backfill_keep ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED')
+    EXECUTE FUNCTION scry_backfill.note_ddl();
+
 -- Also in sessions that apply somebody else's replication.
 ALTER EVENT TRIGGER scry_backfill_ddl ENABLE ALWAYS;
 ALTER EVENT TRIGGER scry_backfill_drop ENABLE ALWAYS;
 ALTER EVENT TRIGGER scry_backfill_rewrite ENABLE ALWAYS;
+ALTER EVENT TRIGGER scry_backfill_keep ENABLE ALWAYS;
 
 REVOKE ALL ON FUNCTION scry_backfill.note_ddl() FROM PUBLIC;

@@ -41,6 +41,8 @@ pub(super) struct Session<'a> {
     pub(super) bypasses_row_security: bool,
     /// Its name.
     pub(super) role: String,
+    /// The server's process.
+    pub(super) pid: i32,
 }
 
 impl<'a> Session<'a> {
@@ -50,7 +52,7 @@ impl<'a> Session<'a> {
             .query_one(
                 "SELECT r.rolsuper OR r.rolbypassrls, \
                         pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL, \
-                        r.rolname::text \
+                        r.rolname::text, pg_catalog.pg_backend_pid() \
                  FROM pg_catalog.pg_roles AS r \
                  WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER",
                 &[],
@@ -68,7 +70,7 @@ impl<'a> Session<'a> {
         } else {
             client.batch_execute("ROLLBACK").await?;
         }
-        Ok(Self { client, begin, bypasses_row_security: row.get(0), role: row.get(2) })
+        Ok(Self { client, begin, bypasses_row_security: row.get(0), role: row.get(2), pid: row.get(3) })
     }
 
     pub(super) fn client(&self) -> &'a Client {

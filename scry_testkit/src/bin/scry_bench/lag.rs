@@ -11,7 +11,7 @@
 //! commits with `synchronous_commit = on`: WAL that is not flushed nobody may decode. `BENCH_SECONDS`
 //! (20) is the time of a run, `BENCH_ROUNDS` (3) how many there are.
 
-use crate::replication::{Bench, PATIENCE};
+use crate::replication::{Bench, PATIENCE, at, pgbench, spread};
 use crate::setting;
 use anyhow::{Context, Result, anyhow, ensure};
 use scry_testkit::Client;
@@ -58,13 +58,11 @@ pub fn run(bench: &Bench) -> Result<()> {
     }
     bench.both()?;
     bench.compare()?;
-    let list = |pick: fn(&(f64, f64)) -> f64| {
-        let mut all: Vec<f64> = ratios.iter().map(pick).collect();
-        all.sort_by(f64::total_cmp);
-        format!("{:.2} / {:.2} / {:.2}", at(&all, 0.0), at(&all, 0.5), at(&all, 1.0))
-    };
-    println!("\nthe peer's median over ours, min / median / max: {}", list(|r| r.0));
-    println!("the same of the 99th percentile: {}", list(|r| r.1));
+    println!(
+        "\nthe peer's median over ours, min / median / max: {}",
+        spread(ratios.iter().map(|r| r.0).collect())
+    );
+    println!("the same of the 99th percentile: {}", spread(ratios.iter().map(|r| r.1).collect()));
     Ok(())
 }
 
@@ -76,7 +74,7 @@ pub fn throughput(bench: &Bench) -> Result<()> {
     let mut ratios = Vec::new();
     for round in 0..setting("BENCH_ROUNDS", 3) {
         let run = |name: &str, caught_up: &dyn Fn() -> Result<()>| -> Result<f64> {
-            let done = bench.pgbench(&["-c", "4", "-j", "2", "-T", &seconds.to_string()])?;
+            let done = pgbench(&bench.pair, &["-c", "4", "-j", "2", "-T", &seconds.to_string()])?;
             let start = Instant::now();
             caught_up()?;
             println!("{name:30}  {done:>8.0}  {:>14.2}", start.elapsed().as_secs_f64());
@@ -100,13 +98,7 @@ pub fn throughput(bench: &Bench) -> Result<()> {
     }
     bench.both()?;
     bench.compare()?;
-    ratios.sort_by(f64::total_cmp);
-    println!(
-        "\nour transactions a second over the peer's, min / median / max: {:.2} / {:.2} / {:.2}",
-        at(&ratios, 0.0),
-        at(&ratios, 0.5),
-        at(&ratios, 1.0)
-    );
+    println!("\nour transactions a second over the peer's, min / median / max: {}", spread(ratios));
     Ok(())
 }
 
@@ -119,7 +111,7 @@ fn measure(bench: &Bench, shadow: &mut Client, seconds: u64) -> Result<Vec<f64>>
     let (sent, seen) = std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             let time = (seconds + 2).to_string();
-            bench.pgbench(&["-c", "4", "-j", "2", "-R", BACKGROUND, "-T", &time])
+            pgbench(&bench.pair, &["-c", "4", "-j", "2", "-R", BACKGROUND, "-T", &time])
         });
         let reader = scope.spawn(|| look(shadow, first, count as usize, &over));
         std::thread::sleep(Duration::from_secs(1));
@@ -173,11 +165,6 @@ fn look(shadow: &mut Client, first: i32, count: usize, over: &AtomicBool) -> Res
 fn newest(source: &mut Client) -> Result<i32> {
     let row = source.query_one("SELECT coalesce(max(id), 0) FROM probe", &[]).context("read the probes")?;
     Ok(row.get(0))
-}
-
-fn at(sorted: &[f64], share: f64) -> f64 {
-    let index = (sorted.len() as f64 * share) as usize;
-    sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 fn print(name: &str, lags: &[f64]) {

@@ -110,8 +110,7 @@ impl Run {
 
 impl Figures {
     fn at(&self, share: f64) -> f64 {
-        let index = (self.sorted_ms.len() as f64 * share) as usize;
-        self.sorted_ms.get(index.min(self.sorted_ms.len() - 1)).copied().unwrap_or(0.0)
+        crate::replication::at(&self.sorted_ms, share)
     }
 
     /// A line of the table.

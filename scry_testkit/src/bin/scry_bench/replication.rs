@@ -225,13 +225,6 @@ impl Bench {
         wait::until_true("the subscription", PATIENCE, || Ok(self.peer_sql(&sql)? == "t"))
     }
 
-    /// Runs pgbench's own transactions; how many a second.
-    pub fn pgbench(&self, args: &[&str]) -> Result<f64> {
-        let done = self.pair.source.command("pgbench").arg("-n").args(args).arg("postgres").output()?;
-        ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
-        transactions_per_second(&done.stdout)
-    }
-
     fn measure(&self, platform: &Platform, work: impl FnOnce() -> Result<()>) -> Result<Figures> {
         for cluster in [&self.pair.source, &self.peer] {
             cluster.psql("postgres", "CHECKPOINT")?;
@@ -327,12 +320,26 @@ impl Bench {
     }
 }
 
-/// What pgbench says at its end.
-pub fn transactions_per_second(output: &[u8]) -> Result<f64> {
-    let out = String::from_utf8_lossy(output);
+/// Runs pgbench's own transactions on the source; how many a second.
+pub fn pgbench(pair: &Pair, args: &[&str]) -> Result<f64> {
+    let done = pair.source.command("pgbench").arg("-n").args(args).arg("postgres").output()?;
+    ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
+    let out = String::from_utf8_lossy(&done.stdout);
     let line = out.lines().find_map(|line| line.strip_prefix("tps = "));
     let number = line.and_then(|rest| rest.split(' ').next()?.parse().ok());
     number.with_context(|| format!("pgbench said nothing of transactions a second: {out}"))
+}
+
+/// The smallest, the median and the largest.
+pub fn spread(mut values: Vec<f64>) -> String {
+    values.sort_by(f64::total_cmp);
+    format!("{:.2} / {:.2} / {:.2}", at(&values, 0.0), at(&values, 0.5), at(&values, 1.0))
+}
+
+/// What so large a share of sorted values does not exceed.
+pub fn at(sorted: &[f64], share: f64) -> f64 {
+    let index = (sorted.len() as f64 * share) as usize;
+    sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 fn print(what: &str, rounds: &[(Figures, Figures)]) {
@@ -358,13 +365,9 @@ fn print(what: &str, rounds: &[(Figures, Figures)]) {
     column("scry-backfill", rounds.iter().map(|(ours, _)| *ours).collect());
     column("PostgreSQL's own subscription", rounds.iter().map(|(_, peer)| *peer).collect());
     let ratios = |pick: fn(&Figures) -> Duration| {
-        let mut all: Vec<f64> = rounds
-            .iter()
-            .map(|(ours, peer)| pick(peer).as_secs_f64() / pick(ours).as_secs_f64().max(0.01))
-            .collect();
-        all.sort_by(f64::total_cmp);
-        let at = |i: usize| all.get(i).copied().unwrap_or_default();
-        format!("{:.2} / {:.2} / {:.2}", at(0), at(all.len() / 2), at(all.len().saturating_sub(1)))
+        let ratio =
+            |(ours, peer): &(Figures, Figures)| pick(peer).as_secs_f64() / pick(ours).as_secs_f64().max(0.01);
+        spread(rounds.iter().map(ratio).collect())
     };
     println!("\nthe peer's time over ours, min / median / max: {}", ratios(|f| f.wall));
     println!("the same of the source's CPU: {}", ratios(|f| f.source_cpu));

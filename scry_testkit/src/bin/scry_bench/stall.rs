@@ -9,7 +9,7 @@
 //! `BENCH_SCALE` (20). Fails where more WAL is kept than the hard bound and what one look of the guard
 //! lets through.
 
-use crate::setting;
+use crate::{replication, setting};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::{Lab, Pair, PairOptions};
 use std::collections::BTreeMap;
@@ -92,10 +92,7 @@ fn watch(pair: &Pair, time: Duration) -> Result<Seen> {
     Ok(seen)
 }
 
-/// pgbench at full speed; transactions a second.
+/// At full speed.
 fn pgbench(pair: &Pair, seconds: u64) -> Result<f64> {
-    let args = ["-n", "-c", "4", "-j", "2", "-T", &seconds.to_string(), "postgres"];
-    let done = pair.source.command("pgbench").args(args).output()?;
-    ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
-    crate::replication::transactions_per_second(&done.stdout)
+    replication::pgbench(pair, &["-c", "4", "-j", "2", "-T", &seconds.to_string()])
 }

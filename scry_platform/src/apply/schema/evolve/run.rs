@@ -230,15 +230,13 @@ async fn beside(
 ) -> std::result::Result<(std::result::Result<(), tokio_postgres::Error>, bool), tokio_postgres::Error> {
     const SQL: &str =
         "SELECT pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1))";
-    let row = admin.client().query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?;
-    let pid: i32 = row.get(0);
     let work = admin.run(list);
     tokio::pin!(work);
     tokio::select! {
         done = &mut work => return Ok((done, false)),
         () = tokio::time::sleep(LOOK_AFTER) => {}
     }
-    let is_ours = open.query_one(SQL, &[&pid]).await?.get(0);
+    let is_ours = open.query_one(SQL, &[&admin.pid]).await?.get(0);
     Ok((work.await, is_ours))
 }
 
