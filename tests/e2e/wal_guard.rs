@@ -190,6 +190,18 @@ impl SmallDisk {
     }
 }
 
+impl SmallDisk {
+    /// Moves a directory of the source here.
+    fn take(&self, pair: &mut Pair, name: &str) -> Result<()> {
+        pair.source.stop(Shutdown::Fast)?;
+        let (from, moved) = (pair.source.data_dir.join(name), self.0.join(name));
+        ensure!(Command::new("cp").arg("-a").args([&from, &moved]).status()?.success(), "move {name}");
+        std::fs::remove_dir_all(&from)?;
+        std::os::unix::fs::symlink(&moved, &from)?;
+        pair.source.start()
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
@@ -206,12 +218,7 @@ fn a_nearly_full_wal_disk_costs_the_slot_and_not_the_server() {
         };
         // The bounds are far away: only the disk is small.
         let mut pair = mixed_pair(lab, &guarded(8192, 16384, 32768))?;
-        pair.source.stop(Shutdown::Fast)?;
-        let (wal, moved) = (pair.source.data_dir.join("pg_wal"), disk.0.join("pg_wal"));
-        ensure!(Command::new("cp").arg("-a").args([&wal, &moved]).status()?.success(), "move pg_wal");
-        std::fs::remove_dir_all(&wal)?;
-        std::os::unix::fs::symlink(&moved, &wal)?;
-        pair.source.start()?;
+        disk.take(&mut pair, "pg_wal")?;
         pair.start_job("*")?;
         pair.wait_for_shadow(PATIENT)?;
         pair.platform.program.freeze()?;
@@ -253,5 +260,33 @@ fn the_slot_that_a_stopped_job_left_behind_is_guarded_too() {
         ensure!(column(&pair, "state")? == "stopped");
         pair.start_job("*")?;
         pair.assert_equal()
+    });
+}
+
+/// What decoding spills finds no room: an attempt ends, the server does not, and pieces need no room.
+#[test]
+fn a_full_disk_for_what_is_spilled_ends_an_attempt_and_not_the_server() {
+    scenario("spill_disk", |lab| {
+        let Some(disk) = SmallDisk::mount(lab, &lab.path("spilldisk"), 16)? else {
+            eprintln!("skipped: cannot mount a tmpfs here");
+            return Ok(());
+        };
+        let conf = ["logical_decoding_work_mem = '64kB'", "scry_backfill.stream_in_progress = off"];
+        let source_conf = conf.map(str::to_owned).to_vec();
+        let mut pair = mixed_pair(lab, &PairOptions { source_conf, ..PairOptions::default() })?;
+        disk.take(&mut pair, "pg_replslot")?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let begun = pair.sql("SELECT pg_postmaster_start_time()")?;
+        for _ in 0..3 {
+            pair.sql("INSERT INTO document(title, body) SELECT 'full', repeat(md5(i::text), 20) FROM generate_series(1, 60000) i")?;
+        }
+        pair.wait_status("the full disk", SOON, |row| row["why"].contains("No space left"))?;
+        ensure!(!pair.source.log_text().contains("PANIC"), "the server panicked");
+        pair.sql("ALTER SYSTEM SET scry_backfill.stream_in_progress = on; SELECT pg_reload_conf()")?;
+        pair.assert_equal()?;
+        ensure!(pair.sql("SELECT pg_postmaster_start_time()")? == begun, "the server was restarted");
+        pair.assert_source_unharmed()?;
+        pair.source.stop(Shutdown::Fast)
     });
 }
