@@ -343,6 +343,23 @@ async fn what_a_superuser_cannot_make_beside_the_transaction_is_left_out() {
     assert!(left_out.iter().any(|item| format!("{item:?}").contains("only a superuser")), "{left_out:?}");
 }
 
+/// What it is made of stands in the same transaction: that goes ahead.
+#[tokio::test]
+async fn what_takes_a_superuser_finds_what_it_is_made_of() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE SCHEMA ops; CREATE FUNCTION ops.h(int4, int8) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT $1 + $2'; \
+        CREATE OPERATOR CLASS ops.of_int FOR TYPE int4 USING hash AS OPERATOR 1 =, FUNCTION 2 ops.h(int4, int8); \
+        CREATE FUNCTION ops.same(text, text) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 = $2'; \
+        CREATE OPERATOR ops.=== (FUNCTION = ops.same, LEFTARG = text, RIGHTARG = text, HASHES); \
+        CREATE FUNCTION ops.t(text) RETURNS int4 LANGUAGE sql IMMUTABLE AS 'SELECT length($1)'; \
+        CREATE OPERATOR CLASS ops.of_text FOR TYPE text USING hash AS OPERATOR 1 ops.===, FUNCTION 1 ops.t(text); \
+        CREATE TABLE parted(a int4) PARTITION BY HASH (a ops.of_int); \
+        CREATE TABLE part PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0); \
+        CREATE TABLE indexed(t text); CREATE INDEX ON indexed USING hash (t ops.of_text)";
+    assert_eq!(twins.migrate("ahead", make).await, []);
+    twins.compare("ahead", "made").await;
+}
+
 #[tokio::test]
 async fn tables_follow() {
     run(include_str!("evolve_cases/10_tables.sql")).await;

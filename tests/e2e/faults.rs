@@ -6,10 +6,14 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use scry_testkit::program::{descendants_named, signal_pid};
 use scry_testkit::proxy::{Behaviour, Proxy};
-use scry_testkit::{Lab, Pair, PairOptions, ShadowKind, Shutdown, scenario, wait};
+use scry_testkit::{Lab, Pair, PairOptions, SenderMode, ShadowKind, Shutdown, scenario, wait};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 /// When the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,9 @@ enum Fault {
     SourceCrashed,
     WorkersTerminated,
     Starved,
+    /// The platform's files, for three seconds.
+    WritesFail,
+    SyncsAreSlow,
 }
 
 /// Rows of the table that makes the copy last.
@@ -64,6 +71,9 @@ fault_tests! {
     workers_terminated_while_copying: WorkersTerminated while Copying;
     workers_terminated_while_streaming: WorkersTerminated while Streaming;
     starved_while_streaming: Starved while Streaming;
+    writes_fail_while_copying: WritesFail while Copying;
+    writes_fail_while_streaming: WritesFail while Streaming;
+    syncs_are_slow_while_streaming: SyncsAreSlow while Streaming;
 }
 
 /// The scenario of all of them.
@@ -96,6 +106,11 @@ fn survives(lab: &Lab, fault: Fault, phase: Phase) -> Result<()> {
     load.wait_commits(30, SOON)?;
     eprintln!("{}", load.stop()?);
     pair.assert_equal()?;
+    let told = pair.platform.program.log_text().contains("Input/output error");
+    ensure!(
+        fault != Fault::WritesFail || told,
+        "the platform was not told of the failing disk, or says nothing"
+    );
     ensure!(pair.sql("SELECT count(*) FROM pg_replication_slots")? == "1", "a slot was left behind");
     pair.assert_source_unharmed()
 }
@@ -195,6 +210,18 @@ fn inject(pair: &mut Pair, fault: Fault) -> Result<()> {
             let platform = pair.platform.program.pid().context("the platform does not run")?;
             starve(&[managed_sender(pair)?, worker_pid(pair, "stream")?, platform], frozen)
         }
+        // Its sockets are written to by other calls.
+        Fault::WritesFail => {
+            let platform = pair.platform.program.pid().context("the platform does not run")?;
+            tamper(platform, "pwrite64,fdatasync,fsync:error=EIO", &[])?;
+            let sender = managed_sender(pair)?;
+            let log = pair.socket_dir.join("scry_sender.log");
+            tamper(sender, "write:error=EIO", &[OsStr::new("-P"), log.as_os_str()])
+        }
+        Fault::SyncsAreSlow => {
+            let platform = pair.platform.program.pid().context("the platform does not run")?;
+            tamper(platform, "fdatasync,fsync:delay_enter=300000", &[])
+        }
         Fault::SourceRestarted => pair.source.restart(Shutdown::Fast),
         Fault::SourceCrashed => pair.source.restart(Shutdown::Immediate),
         Fault::WorkersTerminated => {
@@ -214,6 +241,27 @@ fn starve(pids: &[u32], time: Duration) -> Result<()> {
             std::thread::sleep(Duration::from_millis(lasts));
         }
     }
+    Ok(())
+}
+
+/// Has the kernel's answers to a running program's calls changed for some seconds (strace's `inject`).
+fn tamper(pid: u32, inject: &str, more: &[&OsStr]) -> Result<()> {
+    let calls = inject.split(':').next().unwrap_or_default();
+    let mut tracer = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string(), "-e"])
+        .arg(format!("trace={calls}"))
+        .args(["-e", &format!("inject={inject}")])
+        .args(more)
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start strace, which `.ci/deps` installs")?;
+    std::thread::sleep(Duration::from_secs(3));
+    if tracer.try_wait()?.is_none() {
+        signal_pid(tracer.id(), Signal::SIGINT)?;
+    }
+    let output = tracer.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(said.trim().is_empty(), "strace: {said}");
     Ok(())
 }
 
@@ -305,4 +353,61 @@ fn a_terminated_stream_worker_alone_is_started_again() {
         pair.sql("UPDATE account SET balance = balance * 2")?;
         pair.assert_equal()
     });
+}
+
+/// The clock of sender, platform and shadow jumps, as after a correction by hand: the limiter neither stands
+/// still nor opens, and nothing waits for an hour.
+#[test]
+fn a_clock_that_jumps_stops_nothing() {
+    scenario("clock_jumps", |lab| {
+        let options = PairOptions { sender: SenderMode::External, ..PairOptions::default() };
+        let mut pair = mixed_pair(lab, &options)?;
+        let clock = lab.path("clock");
+        let set = |offset: &str| lab.user.write_file(&clock, offset.as_bytes(), 0o644);
+        set("+0")?;
+        let sender = pair.sender.as_mut().context("no external sender")?;
+        let mut config = File::options().append(true).open(&sender.config_file)?;
+        config.write_all(b"\n[rate_limit.stream]\nmax_rows_per_second = 2000\n")?;
+        for program in [&mut sender.program, &mut pair.platform.program] {
+            program.stop()?;
+            program
+                .env("LD_PRELOAD", &faketime()?)
+                .env("FAKETIME_TIMESTAMP_FILE", &clock.to_string_lossy())
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            program.start()?;
+        }
+        pair.sql("CREATE TABLE paced(id int PRIMARY KEY)")?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        for (turn, offset) in ["+3600", "-3600", "+3600"].iter().enumerate() {
+            set(offset)?;
+            let begun = Instant::now();
+            let first = turn * 10_000;
+            pair.sql(&format!("INSERT INTO paced SELECT generate_series({first}, {})", first + 9_999))?;
+            pair.wait_for_shadow(SOON)?;
+            let took = begun.elapsed();
+            eprintln!("10000 rows at 2000 a second, the clock at {offset} s: {took:?}");
+            // What may pass at once is 1.5 seconds' worth.
+            ensure!(took > Duration::from_secs(2), "the limit did not hold after a jump to {offset}");
+            let shown = pair.shadow_client()?.query_one("SELECT extract(epoch FROM now())::bigint", &[])?;
+            let real = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+            let apart = shown.get::<_, i64>(0).abs_diff(i64::try_from(real)?);
+            ensure!(apart > 3000, "the clock did not jump: {apart} s apart");
+        }
+        set("+0")?;
+        pair.assert_equal()?;
+        pair.assert_source_unharmed()
+    });
+}
+
+/// The library that moves a program's clock; `.ci/deps` installs it.
+fn faketime() -> Result<String> {
+    for entry in std::fs::read_dir("/usr/lib")?.flatten() {
+        let library = entry.path().join("faketime/libfaketimeMT.so.1");
+        if library.exists() {
+            return Ok(library.to_string_lossy().into_owned());
+        }
+    }
+    anyhow::bail!("libfaketime is not installed: run .ci/deps")
 }

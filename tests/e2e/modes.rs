@@ -96,3 +96,38 @@ fn auto_chooses_from_slot_tables_and_shadow() {
         pair.assert_source_unharmed()
     });
 }
+
+/// A second copy would need what has been taken away since the first, and would show in the server's counters.
+#[test]
+fn a_restart_reads_no_row_again() {
+    scenario("no_second_copy", |lab| {
+        let mut pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql(
+            "CREATE EXTENSION scry_backfill; SELECT scry_backfill.create_roles(); CREATE ROLE reader;
+             GRANT scry_backfill_operator TO reader; CREATE TABLE t(id int PRIMARY KEY, v text); GRANT SELECT ON t TO reader;
+             INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 5000) AS g;
+             SET ROLE reader; SELECT scry_backfill.start('t')",
+        )?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.sql("REVOKE SELECT ON t FROM reader")?;
+        let read = |pair: &Pair| {
+            let sql = "SELECT pg_stat_force_next_flush();
+                SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 't'";
+            let text = pair.sql(sql)?;
+            text.trim().parse::<u64>().with_context(|| text.clone())
+        };
+        let copied = read(&pair)?;
+        ensure!(copied >= 5000, "the copy does not show in the counters: {copied}");
+        // A crash clears the counters.
+        for (id, kind, before) in [(5001, Shutdown::Fast, copied), (5002, Shutdown::Immediate, 0)] {
+            pair.source.restart(kind)?;
+            pair.sql(&format!("INSERT INTO t VALUES ({id}, 'new')"))?;
+            pair.wait_for_shadow(PATIENT)?;
+            ensure!(read(&pair)? == before, "rows of t were read again: {before}, then {}", read(&pair)?);
+        }
+        ensure!(
+            pair.sql("SELECT count(*) FROM scry_backfill.events WHERE message LIKE '%copied again%'")? == "0"
+        );
+        pair.assert_equal()
+    });
+}

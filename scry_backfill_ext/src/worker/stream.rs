@@ -263,6 +263,7 @@ fn decode(
         Schemas::new(row),
         watch,
     );
+    output.begin_first();
     let mut start = safe;
     loop {
         let mut decoder = Decoder::open(&row.slot_name, start, output.takes_pieces());

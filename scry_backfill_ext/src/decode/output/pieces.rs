@@ -10,8 +10,9 @@
 //! schema that the stream has. A transaction that changes it, or meets a change
 //! that the stream does not have yet, cannot be read here: within a piece the
 //! server allows no query of its catalogs. Then this process ends, and the next
-//! one has every transaction decoded when it ends, for some time. So does each
-//! process at first: pieces begin once all has been sent and little is open.
+//! one has every transaction decoded when it ends, for some time. So does a
+//! process that begins with a copy: pieces begin once all has been sent and
+//! little is open.
 //! Locks see to it that a table's form is the same from a transaction's first
 //! change of it to its end.
 
@@ -248,15 +249,25 @@ impl Output {
         self.pieces.enabled
     }
 
+    /// The first decoder of this process gives pieces if nothing stands in the way: the shadow has
+    /// its tables, and what the stream says of the schema is true where it begins.
+    pub fn begin_first(&mut self) {
+        self.pieces.enabled = self.pieces_are_wanted() && !self.schemas.waits();
+    }
+
+    /// Whether there is no reason to have every transaction decoded when it ends.
+    fn pieces_are_wanted(&self) -> bool {
+        guc::stream_in_progress()
+            && self.link.job().state() == State::Streaming
+            && self.link.live().whole_until.load(Relaxed) <= latch::now()
+    }
+
     /// Whether the decoder is to be opened anew, so that it gives pieces: the copy, or what stood
     /// in the way, is over, all that was sent is durable, and there is little to decode again.
     pub(super) fn may_begin_pieces(&self) -> bool {
-        let live = self.link.live();
         !self.pieces.enabled
-            && guc::stream_in_progress()
-            && self.link.job().state() == State::Streaming
-            && Lsn(live.flushed_lsn.load(Relaxed)) >= self.written
-            && live.whole_until.load(Relaxed) <= latch::now()
+            && self.pieces_are_wanted()
+            && Lsn(self.link.live().flushed_lsn.load(Relaxed)) >= self.written
             && self.decoded_again() <= AGAIN_MAX
     }
 

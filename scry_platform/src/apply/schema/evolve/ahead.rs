@@ -1,8 +1,10 @@
-//! Extensions go ahead: in transactions of their own, before the one that holds the rows.
+//! What goes ahead: in transactions of its own, before the one that holds the rows.
 //!
 //! ```text
 //! new extensions ─► as the shadow's role ─┬─ done
 //!                                         └─ may not ─► on the platform's list? ─► as superuser
+//! new functions, operators, types that something needs which only a superuser makes
+//!                ─► as the shadow's role
 //! ```
 //!
 //! An extension may need another one, and what a superuser makes on its own connection does
@@ -20,8 +22,8 @@ use crate::apply::schema::plan::{ExtensionNeed, Need, Plan, Step};
 use crate::apply::schema::quote::ident;
 use crate::apply::schema::session::Session;
 use crate::{Error, Result};
-use scry_wire::catalog::{Entry, LeftOut, ObjectId};
-use std::collections::HashSet;
+use scry_wire::catalog::{Class, Entry, LeftOut, Object, ObjectId};
+use std::collections::{HashMap, HashSet};
 use tokio_postgres::error::SqlState;
 
 /// Makes the extensions that are new; `role` is the shadow's own.
@@ -108,6 +110,34 @@ async fn one(
     if let Some((comment, _)) = &extension.comment {
         // A comment is not worth the extension.
         let _ = by_rights(admin, role, &extension.name, &[comment]).await;
+    }
+    Ok(())
+}
+
+/// Makes what is new and needed by something new that may take a superuser: that is made beside
+/// the open transaction, and sees nothing of it. What cannot be made is tried where it belongs.
+pub(super) async fn needs(admin: &Session<'_>, role: &str, changes: &Changes<'_>, plan: &Plan) -> Result<()> {
+    let created: HashMap<ObjectId, &Object> =
+        changes.created.iter().map(|object| (object.id(), *object)).collect();
+    let privileged: HashSet<ObjectId> =
+        plan.pre_data.iter().filter(|s| matches!(s.need, Need::Superuser(_))).map(|s| s.object).collect();
+    let mut open: Vec<ObjectId> = privileged.iter().copied().filter(|id| created.contains_key(id)).collect();
+    let mut needed = HashSet::new();
+    while let Some(id) = open.pop() {
+        let depends_on = created.get(&id).into_iter().flat_map(|object| &object.depends_on);
+        // Tables come with their rows, in their place.
+        let new = depends_on.filter(|id| created.contains_key(id) && id.class != Class::Relation);
+        open.extend(new.copied().filter(|id| needed.insert(*id)));
+    }
+    for step in plan.pre_data.iter().filter(|s| needed.contains(&s.object) && !privileged.contains(&s.object))
+    {
+        let statements: Vec<&str> = step.sql.iter().map(String::as_str).collect();
+        match as_role(admin, role, &statements).await {
+            Err(error) if error.as_db_error().is_none() => {
+                return Err(Error::sql(format!("create {}", step.describe))(error));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

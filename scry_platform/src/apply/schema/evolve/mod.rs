@@ -191,6 +191,7 @@ impl<'a> Evolution<'a> {
         if let Some(admin) = &self.runner.admin {
             let notes = ahead::extensions(admin, &self.runner.role, &self.changes, &plan).await?;
             self.runner.left_out.extend(notes);
+            ahead::needs(admin, &self.runner.role, &self.changes, &plan).await?;
         }
         let loosened = self.detach().await?;
         let waiting = self.drop_and_rename(&plan).await?;
