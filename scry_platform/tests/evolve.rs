@@ -7,7 +7,7 @@ mod schema_lab;
 
 use futures_util::FutureExt;
 use schema_lab::{Lab, diff};
-use scry_platform::apply::schema::SchemaChange;
+use scry_platform::apply::schema::{DROPPED, SchemaChange, drop_later};
 use scry_wire::catalog::{Catalog, Class, Entry, LeftOut, ObjectId, Table};
 use std::panic::AssertUnwindSafe;
 use tokio_postgres::Client;
@@ -78,9 +78,12 @@ impl Twins {
         let outcome = change.apply(&self.shadow, Some(&self.admin)).await;
         let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {sql}: {e} {:?}", e.refuse()));
         self.shadow.batch_execute("COMMIT").await.unwrap();
+        let role = self.shadow.query_one("SELECT CURRENT_USER::text", &[]).await.unwrap();
+        let mut gone = drop_later(&self.admin, role.get(0), outcome.later).await.unwrap();
+        gone.iter_mut().for_each(|title| title.push_str(DROPPED));
         self.copy(&new, &hold).await;
         self.catalog = new;
-        outcome.left_out
+        outcome.left_out.into_iter().filter(|item| !gone.contains(&item.object)).collect()
     }
 
     /// As a late copy does.
@@ -325,6 +328,26 @@ async fn what_takes_a_superuser_follows() {
         []
     );
     twins.compare("superuser", "drops").await;
+}
+
+/// What is a superuser's on the shadow goes as well, with what needs it in the same transaction.
+#[tokio::test]
+async fn what_takes_a_superuser_goes() {
+    let mut twins = Twins::start().await;
+    let make = "CREATE SCHEMA ext; CREATE EXTENSION cube SCHEMA ext; CREATE EXTENSION unaccent; \
+        CREATE EXTENSION amcheck; CREATE ACCESS METHOD heap_too TYPE TABLE HANDLER heap_tableam_handler; \
+        CREATE FOREIGN DATA WRAPPER bare; CREATE SERVER nowhere FOREIGN DATA WRAPPER bare; \
+        CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
+        CREATE EVENT TRIGGER sees ON ddl_command_end EXECUTE FUNCTION see(); \
+        CREATE TABLE t (id int PRIMARY KEY, at ext.cube); CREATE TABLE other (id int PRIMARY KEY) USING heap_too";
+    let left_out = twins.migrate("goes", make).await;
+    // It says that it is disabled.
+    assert!(matches!(left_out.as_slice(), [only] if only.object == "event trigger sees"), "{left_out:?}");
+    let drop = "DROP TABLE t; DROP SCHEMA ext CASCADE; DROP EXTENSION unaccent, amcheck; DROP EVENT TRIGGER sees; \
+        DROP FUNCTION see(); DROP SERVER nowhere; DROP FOREIGN DATA WRAPPER bare; DROP TABLE other; \
+        DROP ACCESS METHOD heap_too";
+    assert_eq!(twins.migrate("goes", drop).await, []);
+    twins.compare("goes", "gone").await;
 }
 
 /// What only a superuser makes is made beside the open transaction, and may wait for that itself:

@@ -2,9 +2,9 @@
 //! whatever is done in whatever order.
 
 use super::{PATIENT, SOON, says};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use scry_testkit::history::History;
-use scry_testkit::{Pair, PairOptions, Rng, content, scenario, schema_text};
+use scry_testkit::{Pair, PairOptions, Rng, content, scenario, schema_text, wait};
 
 /// Changes of tables between rows, by themselves and inside transactions.
 #[test]
@@ -76,6 +76,27 @@ fn a_change_between_a_row_and_its_commit_arrives() {
         schema_text::require_equal(&pair)?;
         pair.assert_equal()?;
         pair.assert_source_unharmed()
+    });
+}
+
+/// What the shadow cannot make in the stream is named where the source's owner looks, and stops nothing.
+#[test]
+fn what_the_shadow_cannot_make_is_told_in_events() {
+    scenario("left_out_later", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql("CREATE TABLE rows(id int PRIMARY KEY)")?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.sql(
+            "BEGIN; INSERT INTO rows VALUES (1);
+             CREATE FUNCTION in_c(anyelement) RETURNS anyelement LANGUAGE internal AS 'int4_sum';
+             CREATE VIEW over_in_c AS SELECT in_c(1) AS x; INSERT INTO rows VALUES (2); COMMIT",
+        )?;
+        let told = "SELECT count(*) FROM scry_backfill.events WHERE message ~ '(function public.in_c|view public.over_in_c).* is left out'";
+        wait::until_true("both in events", SOON, || Ok(pair.sql(told)? == "2"))?;
+        let row = pair.wait_status("the stream", SOON, |row| row["state"] == "streaming")?;
+        ensure!(!says(&row, "left out"), "it stands in the status for ever: {row:?}");
+        pair.assert_equal()
     });
 }
 

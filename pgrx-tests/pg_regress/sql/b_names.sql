@@ -101,5 +101,15 @@ CREATE TABLE invoices (id int PRIMARY KEY, user_id int REFERENCES users);
 SELECT selected('invoices');
 SELECT selected('invoices, users');
 
+-- Types whose values nothing can write.
+CREATE SCHEMA grove;
+CREATE DOMAIN grove.tree AS pg_node_tree;
+CREATE TYPE grove.branch AS (n int, t grove.tree);
+CREATE TABLE grove.trees (id int PRIMARY KEY, b grove.branch[]);
+CREATE TABLE grove.paths (id int PRIMARY KEY);
+SELECT scry_backfill.start('grove.trees');
+SELECT selected('grove.*');
+SELECT object, finding FROM scry_backfill.check('grove.*') WHERE object ~ 'trees';
+
 SELECT count(*) FROM scry_backfill.job;
 SELECT count(*) FROM pg_replication_slots;

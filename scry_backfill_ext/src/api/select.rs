@@ -40,6 +40,8 @@ pub struct Relation {
     may_select: bool,
     row_security: bool,
     extension: Option<String>,
+    /// A column whose values nothing can write, and its type.
+    closed: Option<(String, String)>,
 }
 
 impl Relation {
@@ -58,6 +60,16 @@ impl Relation {
     /// Why this relation cannot be copied whoever asks.
     fn unfit(&self) -> Option<Refusal> {
         let name = self.quoted();
+        if let Some((column, of_type)) = &self.closed {
+            return Some(
+                Refusal::new(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    format!("cannot shadow {name}: its column {column} is of type {of_type}"),
+                )
+                .detail("The server accepts no value of it, or of a part of it, from outside.")
+                .hint("Leave the table out of the job, or keep the column's values as text."),
+            );
+        }
         let (what, hint) = match (self.kind, self.persistence) {
             _ if self.system => ("is a system table", "Every server has its own."),
             ('v', _) => {
@@ -194,17 +206,49 @@ const RELATIONS: &str = "
     LEFT JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'pg_toast'";
 
+/// A column of each table that has one whose type, or a part of it, has an input function that refuses
+/// every text: values of these are made inside the server only (`pg_node_tree_in` and its like).
+const CLOSED: &str = "
+    WITH RECURSIVE closed (oid) AS (
+        SELECT t.oid FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'pg_catalog'::regnamespace
+            AND t.typname IN ('gtsvector', 'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary', 'pg_dependencies',
+                'pg_mcv_list', 'pg_ndistinct', 'pg_node_tree')
+        UNION
+        SELECT whole.oid FROM closed JOIN (
+            SELECT t.oid, t.typbasetype AS part FROM pg_catalog.pg_type AS t WHERE t.typbasetype <> 0
+            UNION ALL
+            SELECT t.oid, t.typelem FROM pg_catalog.pg_type AS t WHERE t.typelem <> 0 AND t.typlen = -1
+            UNION ALL
+            SELECT c.reltype, a.atttypid FROM pg_catalog.pg_attribute AS a
+            JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+            WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped) AS whole ON whole.part = closed.oid)
+    SELECT DISTINCT ON (a.attrelid) a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+    FROM pg_catalog.pg_attribute AS a JOIN closed ON closed.oid = a.atttypid
+    JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+    WHERE c.relkind IN ('r', 'p') AND c.relnamespace <> 'pg_catalog'::regnamespace
+        AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attrelid, a.attnum";
+
 const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY inhparent, inhrelid";
 
 impl Catalog {
     /// Reads it for `caller`; as superuser.
     fn read(caller: &Caller) -> Result<Catalog, Refusal> {
+        let mut closed = read::rows(CLOSED, &[], |rows| {
+            let mut closed = HashMap::new();
+            for row in rows {
+                let column = (row.get(2)?.unwrap_or_default(), row.get(3)?.unwrap_or_default());
+                closed.insert(row.get::<Oid>(1)?.map_or(0, Oid::to_u32), column);
+            }
+            Ok(closed)
+        })?;
         let relations = read::rows(RELATIONS, &[DatumWithOid::from(caller.user)], |rows| {
             let mut relations = Vec::new();
             for row in rows {
                 let letter = |text: Option<String>| text.and_then(|text| text.chars().next()).unwrap_or('?');
+                let oid = row.get::<Oid>(1)?.map_or(0, Oid::to_u32);
                 relations.push(Relation {
-                    oid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
+                    oid,
                     schema: row.get(2)?.unwrap_or_default(),
                     name: row.get(3)?.unwrap_or_default(),
                     kind: letter(row.get(4)?),
@@ -216,6 +260,7 @@ impl Catalog {
                     may_select: row.get(10)?.unwrap_or(false),
                     row_security: row.get(11)?.unwrap_or(true),
                     extension: row.get(12)?,
+                    closed: closed.remove(&oid),
                 });
             }
             Ok(relations)

@@ -166,6 +166,11 @@ pub fn other_frame(job: JobRef, frame: &Frame) -> Result<(), Lost> {
 }
 
 fn show_notice(job: JobRef, notice: &Notice) {
+    // For the record: what stands in the status stays there.
+    if notice.level == NoticeLevel::Info && !notice.message.is_empty() {
+        job.event(Level::Warning, &notice.message, &notice.hint);
+        return;
+    }
     let changed = job.texts().message.as_str() != notice.message;
     job.say(&notice.message, "", &notice.hint);
     if changed && !notice.message.is_empty() {

@@ -11,7 +11,7 @@
 use super::lead::tidy;
 use super::quarantine::Policy;
 use super::refill;
-use super::schema::{Absent, Outcome, SchemaChange, quote};
+use super::schema::{Absent, DROPPED, Outcome, SchemaChange, Step, drop_later, quote};
 use crate::origin;
 use crate::shadow::{Session, Shadow};
 use crate::{Error, Result};
@@ -34,14 +34,23 @@ pub struct Start<'a> {
     pub policy: Policy,
 }
 
-/// Makes the shadow what `after` says. Nothing else may be under way on `session`. Returns the
-/// tables that it could not make or change so.
+/// What came of a change of the schema, for whoever must be told once it is committed.
+pub struct Followed {
+    /// Tables that the shadow could not make or change so.
+    pub absent: Vec<Absent>,
+    /// What it lacks since now, tables too.
+    pub left_out: Vec<LeftOutText>,
+    /// For [`after_commit`].
+    pub later: Vec<Step>,
+}
+
+/// Makes the shadow what `after` says. Nothing else may be under way on `session`.
 pub async fn follow(
     shadow: &Shadow,
     session: &Session,
     start: &Start<'_>,
     after: &Catalog,
-) -> Result<Vec<Absent>> {
+) -> Result<Followed> {
     super::lead::check_names(after)?;
     let still = start.absent.iter().copied().filter(|relid| !start.emptied.contains(relid)).collect();
     let (old, new) = (without(start.before, start.absent), without(after, &still));
@@ -59,10 +68,25 @@ pub async fn follow(
         shadow = %shadow.database, objects = outcome.looked_at.len(), left_out = outcome.left_out.len(),
         "the schema has changed"
     );
-    note_left_out(session, &outcome).await?;
+    let left_out = note_left_out(session, &outcome).await?;
     note_steps(session, &outcome).await?;
     refill::note(session, &new, &outcome.filled, start.emptied).await?;
-    Ok(outcome.absent)
+    Ok(Followed { absent: outcome.absent, left_out, later: outcome.later })
+}
+
+/// Drops what only a superuser may, after the transaction of a change is committed. Returns what
+/// is gone, as it stood among what is left out.
+pub async fn after_commit(shadow: &Shadow, session: &Session, later: Vec<Step>) -> Result<Vec<String>> {
+    let Some(connector) = &shadow.admin else { return Ok(Vec::new()) };
+    let (admin, _) = connector.client().await.map_err(Error::sql("connect as superuser"))?;
+    let row =
+        session.query_one("SELECT CURRENT_USER::text", &[]).await.map_err(Error::sql("ask for the role"))?;
+    let mut gone = drop_later(&admin, row.get(0), later).await?;
+    gone.iter_mut().for_each(|title| title.push_str(DROPPED));
+    let mut list = origin::left_out(&**session).await?;
+    list.retain(|item| !gone.contains(&item.object));
+    origin::store_left_out(&**session, &list).await?;
+    Ok(gone)
 }
 
 /// The materialized views that were refreshed on the source just before this document.
@@ -122,7 +146,7 @@ async fn again(session: &Session, catalog: &Catalog, keys: &[ObjectId]) -> Resul
         note_left_out(session, &outcome).await
     };
     match done.await {
-        Ok(()) => session
+        Ok(_) => session
             .batch_execute("COMMIT")
             .await
             .map_err(Error::sql("commit what a late copy makes possible")),
@@ -134,8 +158,8 @@ async fn again(session: &Session, catalog: &Catalog, keys: &[ObjectId]) -> Resul
     }
 }
 
-/// What was said of the objects before is void.
-async fn note_left_out(session: &Session, outcome: &Outcome) -> Result<()> {
+/// What was said of the objects before is void. Returns what was not said yet.
+async fn note_left_out(session: &Session, outcome: &Outcome) -> Result<Vec<LeftOutText>> {
     let noted = origin::left_out(&**session).await?;
     let mut list = noted.clone();
     // A part of an object stands in parentheses behind it.
@@ -148,7 +172,11 @@ async fn note_left_out(session: &Session, outcome: &Outcome) -> Result<()> {
     let new = outcome.left_out.iter();
     list.extend(new.map(|l| LeftOutText { object: l.object.clone(), reason: l.reason.clone() }));
     tidy(&mut list);
-    if list == noted { Ok(()) } else { origin::store_left_out(&**session, &list).await }
+    if list != noted {
+        origin::store_left_out(&**session, &list).await?;
+    }
+    list.retain(|item| !noted.contains(item));
+    Ok(list)
 }
 
 /// Steps of the plan that now are done, so that a new history can undo them.

@@ -1,11 +1,12 @@
 //! What the worker is told of quarantined tables: the whole list whenever it
-//! has changed, and a line for each table that is new in it or has diverged.
+//! has changed, and a line for each table that is new in it or has diverged;
+//! and of what else the shadow lacks since a change of the schema.
 //! At most once a second, however many changes are refused.
 
 use super::{Mark, Marks};
 use crate::Result;
 use crate::accept::link::FrameSender;
-use scry_wire::message::{Level, Notice};
+use scry_wire::message::{LeftOutText, Level, Notice};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,27 @@ pub struct Teller {
     at: Option<Instant>,
     /// Marked tables, and whether they had diverged.
     tables: HashMap<u32, bool>,
+    /// What the shadow lacks, and nobody was told.
+    left_out: Vec<LeftOutText>,
 }
 
 impl Teller {
     /// When there is something to tell, if there is.
     #[must_use]
     pub fn due(&self, marks: &Marks) -> Option<Instant> {
-        (self.version != Some(marks.version)).then(|| self.at.map_or_else(Instant::now, |at| at + PAUSE))
+        let is_news = self.version != Some(marks.version) || !self.left_out.is_empty();
+        is_news.then(|| self.at.map_or_else(Instant::now, |at| at + PAUSE))
+    }
+
+    /// What the shadow lacks since a change of the schema that is committed.
+    pub fn left_out(&mut self, list: Vec<LeftOutText>) {
+        let room = LEFT_OUT_MAX.saturating_sub(self.left_out.len());
+        self.left_out.extend(list.into_iter().take(room));
+    }
+
+    /// Another connection has been told nothing yet.
+    pub fn begin_anew(&mut self) {
+        *self = Teller { left_out: std::mem::take(&mut self.left_out), ..Teller::default() };
     }
 
     /// Tells what is new, if it is time. Only what is committed may be told.
@@ -35,6 +50,9 @@ impl Teller {
         for notice in self.news(marks, job) {
             tracing::warn!(notice = notice.message, "quarantine");
             sender.send(&notice).await?;
+        }
+        for item in std::mem::take(&mut self.left_out) {
+            sender.send(&lacks(&item)).await?;
         }
         Ok(())
     }
@@ -73,9 +91,21 @@ fn notice(mark: &Mark, job: &str) -> Notice {
     }
 }
 
+/// For the record: it does not stand in the way of anything.
+fn lacks(item: &LeftOutText) -> Notice {
+    let message = format!("{} is left out on the shadow: {}", item.object, item.reason);
+    Notice {
+        level: Level::Info,
+        message: message.replace(char::is_control, "?"),
+        hint: "SELECT scry_backfill.verify() compares the schemas.".to_owned(),
+    }
+}
+
 const PAUSE: Duration = Duration::from_secs(1);
 /// Lines that are told at a time.
 const NOTICES_MAX: usize = 10;
+/// Of what the shadow lacks, until somebody listens; all of it stands in scry_shadow.left_out.
+const LEFT_OUT_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -92,6 +122,19 @@ mod tests {
             name: "it's".into(),
             columns: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_the_shadow_lacks_is_due_until_it_is_told() {
+        let (mut teller, marks) = (Teller::default(), Marks::default());
+        (teller.version, teller.at) = (Some(marks.version), Some(Instant::now()));
+        assert!(teller.due(&marks).is_none());
+        let item = LeftOutText { object: "view v".into(), reason: "no\nfunction".into() };
+        teller.left_out(vec![item.clone(); LEFT_OUT_MAX + 1]);
+        assert!(teller.due(&marks).is_some() && teller.left_out.len() == LEFT_OUT_MAX);
+        teller.begin_anew();
+        assert_eq!(teller.left_out.len(), LEFT_OUT_MAX);
+        assert_eq!(lacks(&item).message, "view v is left out on the shadow: no?function");
     }
 
     #[test]

@@ -22,12 +22,14 @@ pub(super) use input::{Input, Link, Next};
 use super::applier::Outlet;
 use super::bounds;
 use super::course::{Course, Step};
+use super::follow;
 use super::halt::{Halt, Reached, Recent, Wanted};
 use super::hold::Holds;
 use super::order::Turn;
 use super::quarantine::Policy;
 use super::quarantine::tell::Teller;
 use super::relation_map::RelationMap;
+use super::schema::Step as SchemaStep;
 use super::writer::Writer;
 use crate::origin::Origin;
 use crate::origin::rounds::Rounds;
@@ -37,6 +39,7 @@ use bytes::Bytes;
 use scry_failpoint::{hit, step};
 use scry_wire::Lsn;
 use scry_wire::codec::Reader;
+use scry_wire::message::LeftOutText;
 use scry_wire::message::change::{Assembler, Change};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
@@ -52,6 +55,10 @@ struct Batch {
     is_urgent: bool,
     /// Holds have begun or ended in it: whoever copies such a table must know.
     moves_holds: bool,
+    /// What the shadow lacks since then.
+    left_out: Vec<LeftOutText>,
+    /// What goes once it is committed.
+    later: Vec<SchemaStep>,
 }
 
 /// Applies changes to one shadow.
@@ -113,7 +120,7 @@ impl<'a> Worker<'a> {
     ) -> Result<Self> {
         let rounds = Rounds::load(&*session, origin.copy_id).await?;
         let (hold_news, marks_news) = (shadow.watch_holds(), shadow.watch_marks());
-        crate::apply::follow::catch_up(&session).await?;
+        follow::catch_up(&session).await?;
         let holds = Holds::load(&session).await?;
         let document = crate::origin::catalog(&*session).await?.unwrap_or_default();
         let mut worker = Worker {
@@ -371,7 +378,8 @@ impl<'a> Worker<'a> {
         hit(step::APPLIED).await?;
         self.writer.commit(self.generation, moved.from, moved.to, rows).await?;
         hit(step::COMMITTED).await?;
-        self.batch = Batch::default();
+        let Batch { left_out, later, .. } = std::mem::take(&mut self.batch);
+        self.drop_later(later, left_out).await;
         if moves_holds {
             self.shadow.holds_changed();
         }
@@ -394,6 +402,19 @@ impl<'a> Worker<'a> {
             self.renew_session().await?;
         }
         if self.holds.is_empty() { Ok(()) } else { self.tend_holds().await }
+    }
+
+    /// What waited for the commit goes; what the shadow lacks after that is told.
+    async fn drop_later(&mut self, later: Vec<SchemaStep>, mut left_out: Vec<LeftOutText>) {
+        if !later.is_empty() {
+            match follow::after_commit(self.shadow, self.writer.session(), later).await {
+                Ok(gone) => left_out.retain(|item| !gone.contains(&item.object)),
+                Err(error) => {
+                    tracing::warn!(%error, shadow = %self.shadow.database, "could not drop what the source has dropped");
+                }
+            }
+        }
+        self.teller.left_out(left_out);
     }
 
     /// Gives back what a large value took: the driver keeps its buffers as
@@ -426,7 +447,7 @@ impl<'a> Worker<'a> {
         ::metrics::gauge!(metrics::TABLES_QUARANTINED, "shadow" => label()).set(tables as f64);
         let Some((number, sender)) = self.outlet.connection() else { return Ok(()) };
         if std::mem::replace(&mut self.told, number) != number {
-            self.teller = Teller::default();
+            self.teller.begin_anew();
         }
         let told = self.teller.tell(self.writer.marks(), &self.job, &sender).await;
         // The journal's changes are applied whoever listens.

@@ -3,7 +3,7 @@
 //! stands in [`crate::apply::follow`].
 
 use super::Worker;
-use crate::apply::follow::Start;
+use crate::apply::follow::{Followed, Start};
 use crate::apply::hold::HeldTable;
 use crate::apply::quarantine::Policy;
 use crate::{Error, Result};
@@ -45,8 +45,10 @@ impl Worker<'_> {
         let refreshed = &crate::apply::follow::refreshed(document);
         let start =
             Start { before: &before, emptied: &wanted, absent: &was_absent, refreshed, policy: self.policy };
-        let absent =
+        let Followed { absent, left_out, later } =
             crate::apply::follow::follow(self.shadow, self.writer.session(), &start, &catalog).await?;
+        self.batch.left_out.extend(left_out);
+        self.batch.later.extend(later);
         self.writer.forget_targets();
         gone.extend(absent.iter().map(|table| table.relid));
         self.holds.forget(self.writer.session(), &gone).await?;

@@ -162,7 +162,7 @@ async fn by_rights(
     }
 }
 
-async fn as_role(
+pub(super) async fn as_role(
     admin: &Session<'_>,
     role: &str,
     statements: &[&str],

@@ -20,6 +20,7 @@
 //!
 //! What it does not do: copy rows of tables on hold, and know what a rewrite did to them.
 
+mod after;
 mod ahead;
 mod changes;
 mod drop;
@@ -45,6 +46,7 @@ use super::quote::{ident, qualified};
 use super::refusal::{Absent, is_beyond};
 use super::session::Session;
 use crate::{Error, Result};
+pub use after::drop_later;
 use changes::Changes;
 use run::{Refused, Runner};
 use scry_wire::catalog::{
@@ -85,7 +87,12 @@ pub struct Outcome {
     pub absent: Vec<Absent>,
     /// Materialized views that were filled.
     pub filled: Vec<u32>,
+    /// For [`drop_later`], once the transaction is committed; left out by [`DROPPED`] until then.
+    pub later: Vec<Step>,
 }
+
+/// Stands behind the name of what the source has no more and the shadow still has.
+pub const DROPPED: &str = " (dropped on the source)";
 
 impl SchemaChange<'_> {
     /// Whether a superuser's connection may be of use.
@@ -404,7 +411,8 @@ impl<'a> Evolution<'a> {
         late.extend(waiting.iter().filter_map(|object| drop::drop_step(object, "drop")));
         let refused = self.runner.rounds(late).await?;
         self.judge(&refused)?;
-        self.leave_out(refused, " (dropped on the source)");
+        let later = after::later(&refused, &self.changes.dropped);
+        self.leave_out(refused, DROPPED);
         let new =
             self.changes.created.iter().copied().chain(self.changes.changed.iter().map(|(_, new)| *new));
         let touched: HashSet<ObjectId> = new.clone().map(|object| object.id()).collect();
@@ -427,6 +435,7 @@ impl<'a> Evolution<'a> {
             looked_at,
             absent: self.absent.into_values().collect(),
             filled: refresh::filled(&self.runner.done).collect(),
+            later,
         })
     }
 
