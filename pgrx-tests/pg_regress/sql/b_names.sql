@@ -104,12 +104,13 @@ SELECT selected('invoices, users');
 -- Types whose values nothing can write.
 CREATE SCHEMA grove;
 CREATE DOMAIN grove.tree AS pg_node_tree;
-CREATE TYPE grove.branch AS (n int, t grove.tree);
-CREATE TABLE grove.trees (id int PRIMARY KEY, b grove.branch[]);
-CREATE TABLE grove.paths (id int PRIMARY KEY);
-SELECT scry_backfill.start('grove.trees');
-SELECT selected('grove.*');
-SELECT object, finding FROM scry_backfill.check('grove.*') WHERE object ~ 'trees';
+CREATE TABLE grove.trees (id int PRIMARY KEY, "a tree" grove.tree);
+CREATE TABLE grove.paths (id int PRIMARY KEY, t grove.tree);
+INSERT INTO grove.trees SELECT 1, ev_action FROM pg_rewrite LIMIT 1;
+INSERT INTO grove.paths VALUES (1, NULL);
+SELECT scry_backfill.start('grove.*');
+SELECT selected('grove.*', '{"exclude": ["grove.trees"]}');
+SELECT level, object, finding FROM scry_backfill.check('grove.*') WHERE finding ~ 'trees';
 
 SELECT count(*) FROM scry_backfill.job;
 SELECT count(*) FROM pg_replication_slots;

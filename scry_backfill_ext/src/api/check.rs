@@ -74,7 +74,8 @@ fn try_check(list: &str) -> Result<Vec<Finding>, Refusal> {
         }
         sender(&mut findings);
         delays(&mut findings)?;
-        let selection = select::select(list, &JobOptions::default(), &caller)?;
+        let mut selection = select::select(list, &JobOptions::default(), &caller)?;
+        select::refuse_closed(&mut selection)?;
         tables(&mut findings, selection)?;
         Ok(findings)
     })

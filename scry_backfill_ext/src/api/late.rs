@@ -77,7 +77,10 @@ fn change(name: &str, job: &str, change: Change) -> Result<(), Refusal> {
             // What a table has become is no reason to keep it.
             following.options.keyless = Keyless::InsertsOnly;
         }
-        let selection = select::select(name, &following.options, &caller)?;
+        let mut selection = select::select(name, &following.options, &caller)?;
+        if change == Change::Add {
+            select::refuse_closed(&mut selection)?;
+        }
         if let Some(refusal) = combined(&selection) {
             return Err(refusal);
         }

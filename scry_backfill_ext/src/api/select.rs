@@ -40,8 +40,6 @@ pub struct Relation {
     may_select: bool,
     row_security: bool,
     extension: Option<String>,
-    /// A column whose values nothing can write, and its type.
-    closed: Option<(String, String)>,
 }
 
 impl Relation {
@@ -60,16 +58,6 @@ impl Relation {
     /// Why this relation cannot be copied whoever asks.
     fn unfit(&self) -> Option<Refusal> {
         let name = self.quoted();
-        if let Some((column, of_type)) = &self.closed {
-            return Some(
-                Refusal::new(
-                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                    format!("cannot shadow {name}: its column {column} is of type {of_type}"),
-                )
-                .detail("The server accepts no value of it, or of a part of it, from outside.")
-                .hint("Leave the table out of the job, or keep the column's values as text."),
-            );
-        }
         let (what, hint) = match (self.kind, self.persistence) {
             _ if self.system => ("is a system table", "Every server has its own."),
             ('v', _) => {
@@ -206,49 +194,17 @@ const RELATIONS: &str = "
     LEFT JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'pg_toast'";
 
-/// A column of each table that has one whose type, or a part of it, has an input function that refuses
-/// every text: values of these are made inside the server only (`pg_node_tree_in` and its like).
-const CLOSED: &str = "
-    WITH RECURSIVE closed (oid) AS (
-        SELECT t.oid FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'pg_catalog'::regnamespace
-            AND t.typname IN ('gtsvector', 'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary', 'pg_dependencies',
-                'pg_mcv_list', 'pg_ndistinct', 'pg_node_tree')
-        UNION
-        SELECT whole.oid FROM closed JOIN (
-            SELECT t.oid, t.typbasetype AS part FROM pg_catalog.pg_type AS t WHERE t.typbasetype <> 0
-            UNION ALL
-            SELECT t.oid, t.typelem FROM pg_catalog.pg_type AS t WHERE t.typelem <> 0 AND t.typlen = -1
-            UNION ALL
-            SELECT c.reltype, a.atttypid FROM pg_catalog.pg_attribute AS a
-            JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
-            WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped) AS whole ON whole.part = closed.oid)
-    SELECT DISTINCT ON (a.attrelid) a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
-    FROM pg_catalog.pg_attribute AS a JOIN closed ON closed.oid = a.atttypid
-    JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
-    WHERE c.relkind IN ('r', 'p') AND c.relnamespace <> 'pg_catalog'::regnamespace
-        AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attrelid, a.attnum";
-
 const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY inhparent, inhrelid";
 
 impl Catalog {
     /// Reads it for `caller`; as superuser.
     fn read(caller: &Caller) -> Result<Catalog, Refusal> {
-        let mut closed = read::rows(CLOSED, &[], |rows| {
-            let mut closed = HashMap::new();
-            for row in rows {
-                let column = (row.get(2)?.unwrap_or_default(), row.get(3)?.unwrap_or_default());
-                closed.insert(row.get::<Oid>(1)?.map_or(0, Oid::to_u32), column);
-            }
-            Ok(closed)
-        })?;
         let relations = read::rows(RELATIONS, &[DatumWithOid::from(caller.user)], |rows| {
             let mut relations = Vec::new();
             for row in rows {
                 let letter = |text: Option<String>| text.and_then(|text| text.chars().next()).unwrap_or('?');
-                let oid = row.get::<Oid>(1)?.map_or(0, Oid::to_u32);
                 relations.push(Relation {
-                    oid,
+                    oid: row.get::<Oid>(1)?.map_or(0, Oid::to_u32),
                     schema: row.get(2)?.unwrap_or_default(),
                     name: row.get(3)?.unwrap_or_default(),
                     kind: letter(row.get(4)?),
@@ -260,7 +216,6 @@ impl Catalog {
                     may_select: row.get(10)?.unwrap_or(false),
                     row_security: row.get(11)?.unwrap_or(true),
                     extension: row.get(12)?,
-                    closed: closed.remove(&oid),
                 });
             }
             Ok(relations)
@@ -525,4 +480,40 @@ fn keyless_refusal(keyless: &[Relation]) -> Refusal {
         "Add a primary key, or name a unique index: ALTER TABLE ... REPLICA IDENTITY USING INDEX ...; or say what to do \
          with such tables: options => '{\"keyless\": \"skip\"}' or '{\"keyless\": \"inserts_only\"}'.",
     )
+}
+
+/// Refuses the tables that hold what nothing can write: values of types whose input functions take
+/// no text and whose receive functions no bytes (`pg_node_tree_in` and its like), which are made
+/// inside the server only. Reads rows: not while a place in the WAL is being decoded.
+pub fn refuse_closed(selection: &mut Selection) -> Result<(), Refusal> {
+    const COLUMNS: &str = "
+        WITH RECURSIVE closed (oid) AS (
+            SELECT t.oid FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'pg_catalog'::regnamespace
+                AND t.typname IN ('gtsvector', 'pg_brin_bloom_summary', 'pg_brin_minmax_multi_summary',
+                    'pg_dependencies', 'pg_mcv_list', 'pg_ndistinct', 'pg_node_tree')
+            UNION ALL
+            SELECT t.oid FROM closed JOIN pg_catalog.pg_type AS t ON t.typbasetype = closed.oid)
+        SELECT a.attrelid::regclass::text, pg_catalog.quote_ident(a.attname),
+            pg_catalog.format_type(a.atttypid, a.atttypmod)
+        FROM pg_catalog.pg_attribute AS a JOIN closed ON closed.oid = a.atttypid
+        WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum";
+    let relids: Vec<Oid> = selection.tables.iter().map(|table| Oid::from(table.oid)).collect();
+    let columns = read::rows(COLUMNS, &[relids.into()], |rows| {
+        rows.map(|row| Ok([row.get::<String>(1)?, row.get(2)?, row.get(3)?].map(Option::unwrap_or_default)))
+            .collect::<Result<Vec<_>, spi::Error>>()
+    })?;
+    for [table, column, of_type] in columns {
+        let any = format!("SELECT EXISTS (SELECT FROM ONLY {table} WHERE {column} IS NOT NULL)");
+        if read::one::<bool>(&any, &[])? == Some(true) {
+            selection.refused.push(
+                Refusal::new(
+                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    format!("cannot shadow {table}: its column {column} holds values of type {of_type}"),
+                )
+                .detail("The server accepts no value of this type from outside.")
+                .hint("Leave the table out of the job, or keep the column's values as text."),
+            );
+        }
+    }
+    Ok(())
 }

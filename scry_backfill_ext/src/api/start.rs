@@ -60,7 +60,8 @@ fn try_start(list: &str, mode: &str, name: &str, json: &JsonB) -> Result<(String
             preflight::free_slot(&slot)?;
         }
         preflight::free_workers()?;
-        let selection = select::select(list, &options, &caller)?;
+        let mut selection = select::select(list, &options, &caller)?;
+        select::refuse_closed(&mut selection)?;
         if let Some(refusal) = combined(&selection) {
             return Err(refusal);
         }
