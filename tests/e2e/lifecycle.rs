@@ -1,7 +1,7 @@
 //! DROP, ALTER and upgrade while jobs run, a restart without the library, a
 //! hundred lives of a job: a clear word or a clean end, and nothing left over.
 
-use super::{PATIENT, SOON, error_of, require_words, says, worker_pid};
+use super::{PATIENT, SOON, error_of, mixed_pair, require_words, says, worker_pid};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::{Cluster, ClusterOptions, Pair, PairOptions, Shutdown, scenario, wait};
 use std::time::{Duration, Instant};
@@ -99,6 +99,63 @@ fn drops_are_refused_while_a_job_runs_and_clean_afterwards() {
         pair.sql("DROP EXTENSION scry_backfill")?;
         ensure!(pair.sql("SELECT count(*) FROM pg_event_trigger")? == "0");
         pair.sql("CREATE EXTENSION scry_backfill")?;
+        pair.assert_source_unharmed()
+    });
+}
+
+/// What the source's tables are, in the catalogs and as a dump says it.
+fn shape_of_source(pair: &Pair) -> Result<String> {
+    let sql = "
+        SELECT string_agg(concat_ws(' ', c.oid::regclass, c.relfilenode, c.relpersistence, c.relreplident,
+            c.relrowsecurity, c.reloptions, c.relacl, c.relowner, (SELECT count(*) FROM pg_trigger WHERE tgrelid = c.oid),
+            (SELECT count(*) FROM pg_rewrite WHERE ev_class = c.oid)), E'\\n' ORDER BY c.oid)
+            || (SELECT count(*) FROM pg_publication) || ' ' || (SELECT count(*) FROM pg_subscription)
+        FROM pg_class AS c WHERE c.relnamespace = 'public'::regnamespace";
+    let dump =
+        pair.source.command("pg_dump").args(["--schema-only", "--schema=public", &pair.database]).output()?;
+    ensure!(dump.status.success(), "pg_dump: {}", String::from_utf8_lossy(&dump.stderr));
+    let dump = String::from_utf8(dump.stdout)?;
+    // With a word that differs each time.
+    let lines = dump.lines().filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"));
+    Ok(format!("{}\n{}", pair.sql(sql)?, lines.collect::<Vec<_>>().join("\n")))
+}
+
+#[test]
+fn the_tables_of_the_source_are_not_altered() {
+    scenario("unaltered", |lab| {
+        let pair = mixed_pair(lab, &PairOptions::default())?;
+        let before = shape_of_source(&pair)?;
+        ensure!(before.contains("CREATE TABLE"), "nothing was dumped: {before}");
+        let same = |when: &str| {
+            let now = shape_of_source(&pair)?;
+            ensure!(now == before, "{when}:\n{now}\nbefore:\n{before}");
+            Ok(())
+        };
+        pair.start_job("*")?;
+        same("while it copies")?;
+        pair.wait_for_shadow(PATIENT)?;
+        pair.sql("INSERT INTO document(title, body) SELECT i, md5(i::text) FROM generate_series(1, 1000) i")?;
+        pair.assert_equal()?;
+        // Nor is the session that asks: each setting is as before.
+        let changed = pair.sql(
+            "SET DateStyle = 'German';
+             CREATE TEMP TABLE asked AS SELECT name, setting FROM pg_settings;
+             \\o /dev/null
+             SELECT * FROM scry_backfill.check('*');
+             SELECT * FROM scry_backfill.verify(repair => true);
+             SELECT * FROM scry_backfill.verify('document');
+             SELECT scry_backfill.pause(), scry_backfill.resume(), scry_backfill.resync('document');
+             SELECT scry_backfill.wait_for_shadow();
+             SELECT * FROM scry_backfill.status, scry_backfill.progress, scry_backfill.tables;
+             \\o
+             SELECT string_agg(concat_ws(' ', name, now.setting), ', ')
+             FROM asked FULL JOIN pg_settings AS now USING (name) WHERE now.setting IS DISTINCT FROM asked.setting",
+        )?;
+        ensure!(changed.is_empty(), "left changed in the session: {changed}");
+        pair.assert_equal()?;
+        same("while it streams")?;
+        pair.sql("SELECT scry_backfill.stop(); DROP EXTENSION scry_backfill")?;
+        same("after it")?;
         pair.assert_source_unharmed()
     });
 }

@@ -2,10 +2,10 @@
 //!
 //! Runs the queries of `sql/catalog` (embedded in [`scry_wire::catalog`])
 //! inside the caller's transaction, so that the document belongs to the copy's
-//! snapshot. The worker's session has the settings that they ask for.
+//! snapshot, with the settings that they ask for.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use pgrx::datum::DatumWithOid;
@@ -15,7 +15,7 @@ use scry_wire::catalog::{
     Catalog, ClosureRow, DependsRow, Entry, SETTINGS, closure_objects, closure_query, depends_query, queries,
 };
 
-use crate::pg::server;
+use crate::pg::settings;
 
 /// Where each sequence of the database stands: `last_value` and `is_called`, by oid.
 /// As the WAL has it, so ahead of the last value used: the server takes the values
@@ -88,12 +88,13 @@ impl<'a> Extent<'a> {
 
 /// The document of this extent.
 pub fn document(extent: Extent<'_>, sequences: &SequenceValues) -> Catalog {
-    for (name, value) in SETTINGS {
-        if let Ok(name) = CString::new(*name) {
-            server::set_setting(&name, value);
-        }
-    }
-    let mut document = match read(extent) {
+    // For as long as the queries run: the session may be a user's (verify()).
+    let settings: Vec<(CString, CString)> = SETTINGS
+        .iter()
+        .filter_map(|(name, value)| Some((CString::new(*name).ok()?, CString::new(*value).ok()?)))
+        .collect();
+    let settings: Vec<(&CStr, &CStr)> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let mut document = match settings::within(&settings, || read(extent)) {
         Ok(document) => document,
         Err(err) => pgrx::error!("could not read the catalog: {err}"),
     };

@@ -16,7 +16,7 @@ use super::absent;
 use super::hold::late;
 use super::schema::{self, PreData, Progress, SchemaError, quote};
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
-use crate::origin::{self, rounds::Round};
+use crate::origin::{self, LedgerTable, rounds::Round};
 use crate::shadow::{Connector, Purpose, Session, Shadow};
 use crate::{Error, Result};
 use scry_wire::catalog::{Catalog, Class, Entry};
@@ -30,6 +30,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{CancelToken, Client};
 use tokio_util::sync::CancellationToken;
 
@@ -127,7 +128,7 @@ async fn apply_catalog(
 }
 
 /// The same history and schema: what is whole stays. Under another snapshot
-/// tables that are not whole are emptied.
+/// tables that are not whole are emptied, and those that the receipt has no room for.
 async fn keep(
     shadow: &Arc<Shadow>,
     hello: &Hello,
@@ -140,26 +141,50 @@ async fn keep(
     let made = make_schema(shadow, catalog.clone()).await?;
     left_out.extend(made.left_out.into_iter().map(to_text));
     tidy(&mut left_out);
-    session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
-    absent::renew(&**session, &made.absent).await?;
     if shadow.origin().is_some_and(|o| o.copy_id != round.copy_id) {
         let ledger = origin::ledger(&**session).await?;
         let names = table_names(catalog);
-        let partial: Vec<u32> = ledger.iter().filter(|t| !t.is_complete()).map(|t| t.copied.relid).collect();
-        let list: Vec<String> = partial.iter().filter_map(|relid| names.get(relid).cloned()).collect();
-        if !list.is_empty() {
-            let sql = format!("TRUNCATE ONLY {}", list.join(", ONLY "));
-            session.batch_execute(&sql).await.map_err(Error::sql("empty tables that are not whole"))?;
+        for relids in begun_anew(&ledger, CatalogApplied::TABLES_MAX).chunks(EMPTIED_AT_ONCE) {
+            empty(session, relids, &names).await?;
         }
-        session
-            .execute("DELETE FROM scry_shadow.chunk WHERE relid = ANY ($1)", &[&partial])
-            .await
-            .map_err(Error::sql("clear the ledger of tables that are not whole"))?;
     }
+    session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
+    absent::renew(&**session, &made.absent).await?;
     origin::begin_copy(&**session, hello, round).await?;
     origin::store_catalog(&**session, Some(document)).await?;
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the new snapshot"))?;
     Ok(left_out)
+}
+
+/// Tables that are copied from their beginning by another round: those that are not whole, and of the
+/// others those that a receipt for `named` tables would not name. Their leader would send these
+/// again, in chunks of another size, and the stream would pass over what the new snapshot saw.
+fn begun_anew(ledger: &[LedgerTable], named: usize) -> Vec<u32> {
+    let (whole, partial): (Vec<&LedgerTable>, Vec<_>) = ledger.iter().partition(|table| table.is_complete());
+    partial.into_iter().chain(whole.into_iter().skip(named)).map(|table| table.copied.relid).collect()
+}
+
+/// Empties tables and clears their lines in the ledger, in one transaction.
+async fn empty(session: &Session, relids: &[u32], names: &HashMap<u32, String>) -> Result<()> {
+    let list: Vec<&str> = relids.iter().filter_map(|relid| names.get(relid)).map(String::as_str).collect();
+    let rows = match list.as_slice() {
+        [] => String::new(),
+        list => format!("TRUNCATE ONLY {}; ", list.join(", ONLY ")),
+    };
+    let relids: Vec<String> = relids.iter().map(u32::to_string).collect();
+    let ledger =
+        format!("DELETE FROM scry_shadow.chunk WHERE relid = ANY ('{{{}}}'::oid[])", relids.join(","));
+    // One string is one transaction.
+    let done = session.batch_execute(&format!("{rows}{ledger}")).await;
+    match done {
+        // Foreign keys were made already.
+        Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+            let rows: String = list.iter().map(|name| format!("DELETE FROM ONLY {name}; ")).collect();
+            session.batch_execute(&format!("{rows}{ledger}")).await
+        }
+        done => done,
+    }
+    .map_err(Error::sql("empty tables that are copied anew"))
 }
 
 /// Another history or schema: everything recorded goes, then the schema is made.
@@ -509,5 +534,24 @@ const STATE_FIELDS: &[&str] =
 /// Advisory lock that helpers share while they live.
 const HELPERS_LOCK: i64 = 7_239_850_000_000_000_003;
 const NAMED_MAX: usize = 10;
+/// A transaction locks each table that it empties.
+const EMPTIED_AT_ONCE: usize = 256;
 const POST_DATA_JOBS_MAX: usize = 8;
 const PROGRESS_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn begins_anew_what_is_not_whole_or_not_named() {
+        let table = |relid, chunks, chunks_done| LedgerTable {
+            copied: CopiedTable { relid, chunks, rows: 1 },
+            chunks_done,
+        };
+        let ledger = [table(1, 2, 2), table(2, 3, 1), table(3, 1, 1), table(4, 1, 1), table(5, 2, 0)];
+        assert_eq!(begun_anew(&ledger, 3), [2, 5]);
+        // A receipt names the first of the whole ones.
+        assert_eq!(begun_anew(&ledger, 2), [2, 5, 4]);
+    }
+}
