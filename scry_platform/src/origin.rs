@@ -170,8 +170,8 @@ pub async fn forget_history(client: &impl GenericClient) -> Result<()> {
     client
         .batch_execute(
             "UPDATE scry_shadow.origin SET generation = 0, copy_id = 0, copy_state = 'none', \
-             applied_lsn = '0/0', copied_at = NULL; \
-             TRUNCATE scry_shadow.chunk, scry_shadow.copy_round, scry_shadow.left_out, scry_shadow.conflict, \
+             applied_lsn = '0/0', copied_at = NULL, schema_kept = false; \
+             TRUNCATE scry_shadow.former, scry_shadow.chunk, scry_shadow.copy_round, scry_shadow.left_out, scry_shadow.conflict, \
              scry_shadow.hold, scry_shadow.kept, scry_shadow.refill, scry_shadow.quarantined, \
              scry_shadow.quarantine",
         )
@@ -331,4 +331,5 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (4, include_str!("../../sql/shadow/004_absent.sql")),
     (5, include_str!("../../sql/shadow/005_copy_round.sql")),
     (6, include_str!("../../sql/shadow/006_refill.sql")),
+    (7, include_str!("../../sql/shadow/007_former.sql")),
 ];

@@ -184,6 +184,7 @@ fn catalog_applied() {
                 DoneChunk { relid: 16401, chunk: 0, rows: 1000 },
                 DoneChunk { relid: 16401, chunk: 7, rows: 999 },
             ],
+            former: vec![16412],
             left_out: vec![LeftOutText {
                 object: "constraint orders_user_fkey".to_owned(),
                 reason: "table users is not part of the job".to_owned(),

@@ -145,11 +145,8 @@ fn catalog_applied() -> impl Strategy<Value = CatalogApplied> {
         chunk,
         rows,
     });
-    (copied_tables(), vec(chunk, 0..20), left_out()).prop_map(|(tables, chunks, left_out)| CatalogApplied {
-        tables,
-        chunks,
-        left_out,
-    })
+    let parts = (copied_tables(), vec(chunk, 0..20), vec(any::<u32>(), 0..20), left_out());
+    parts.prop_map(|(tables, chunks, former, left_out)| CatalogApplied { tables, chunks, former, left_out })
 }
 
 fn relation() -> impl Strategy<Value = Relation> {

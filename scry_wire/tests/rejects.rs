@@ -217,6 +217,7 @@ fn rejects_counts_above_their_bounds() {
     let all = u32::MAX.to_be_bytes();
     too_large(CopyFinish::from_payload(&all), "tables");
     too_large(CatalogApplied::from_payload(&[&[0; 4], &all[..]].concat()), "chunks");
+    too_large(CatalogApplied::from_payload(&[&[0; 8], &all[..]].concat()), "tables with former rows");
     too_large(CopyFinished::from_payload(&all), "objects left out");
     too_large(TableMarks::from_payload(&all), "marked tables");
     too_large(LateCopy::from_payload(&[&[0; 28], &all[..]].concat()), "late tables");

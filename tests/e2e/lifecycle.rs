@@ -160,6 +160,45 @@ fn the_tables_of_the_source_are_not_altered() {
     });
 }
 
+#[test]
+fn workers_wait_for_no_lock_on_the_extensions_tables() {
+    scenario("locks", |lab| {
+        let pair = mixed_pair(lab, &PairOptions::default())?;
+        pair.start_job("*")?;
+        pair.wait_for_shadow(PATIENT)?;
+        let waits = std::thread::scope(|scope| -> Result<u64> {
+            // As a DROP takes them; another session has the launcher look at the jobs meanwhile.
+            let holder = scope.spawn(|| {
+                pair.sql("BEGIN; LOCK TABLE scry_backfill.event_log; SELECT pg_sleep(4); ROLLBACK")
+            });
+            wait::until_true("the lock", SOON, || {
+                let held = "SELECT count(*) FROM pg_locks WHERE relation = 'scry_backfill.event_log'::regclass \
+                            AND mode = 'AccessExclusiveLock' AND granted";
+                Ok(pair.sql(held)? == "1")
+            })?;
+            pair.sql("SELECT scry_backfill.pause()")?;
+            let mut long = 0;
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(100));
+                long += pair.sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND waitstart < now() - interval '0.6 s'")?
+                    .parse::<u64>()?;
+            }
+            holder.join().map_err(|_| anyhow::anyhow!("the session with the lock panicked"))??;
+            Ok(long)
+        })?;
+        ensure!(
+            waits == 0,
+            "a worker waited long enough for another to be ended as a deadlock, {waits} times"
+        );
+        // The request is not forgotten.
+        wait::until_true("the pause", SOON, || {
+            Ok(pair.sql("SELECT state FROM scry_backfill.status")? == "paused")
+        })?;
+        pair.sql("SELECT scry_backfill.resume()")?;
+        pair.assert_equal()
+    });
+}
+
 /// Descriptors that the launcher has open.
 fn launcher_files(pair: &Pair) -> Result<usize> {
     let pid = worker_pid(pair, "launcher")?;

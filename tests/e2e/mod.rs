@@ -5,6 +5,7 @@ mod copy;
 mod failpoints;
 mod faults;
 mod follow;
+mod former;
 mod gaps;
 mod history;
 mod hostile;

@@ -75,7 +75,10 @@ fn try_resume(name: &str) -> Result<(), Refusal> {
         // The worker sees that the slot is gone, and starts over.
         job.set_state("copying")?;
         job.set_desired(Desired::Run)?;
-        return note(&job.name, "the job starts over: its tables are copied again");
+        return note(
+            &job.name,
+            "the job starts over: its tables are compared, and copied again where they differ",
+        );
     }
     match job.desired.as_str() {
         "stop" => return Err(is_stopped(name)),

@@ -40,6 +40,9 @@ pub struct PlanTable {
     pub blocks: u32,
     /// Chunks to copy; 0 when an earlier round has completed the table.
     pub chunks: u32,
+    /// The shadow has rows of a former history: 1 if they are to be compared first, 2 when they
+    /// were found equal, 3 when they were mended.
+    pub former: AtomicU32,
     /// The next chunk to be taken.
     pub next_chunk: AtomicU32,
     /// Chunks that have their receipt.
@@ -65,6 +68,8 @@ pub struct TablePlan {
     pub blocks: u32,
     /// Chunks to copy.
     pub chunks: u32,
+    /// The shadow has rows of a former history.
+    pub former: bool,
     /// Rows of a completed table.
     pub rows: u64,
 }
@@ -108,6 +113,7 @@ impl Plan {
                     shape: table.shape,
                     blocks: table.blocks,
                     chunks: table.chunks,
+                    former: AtomicU32::new(u32::from(table.former)),
                     next_chunk: AtomicU32::new(0),
                     done_chunks: AtomicU32::new(0),
                     rows: AtomicU64::new(table.rows),

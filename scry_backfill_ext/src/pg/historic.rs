@@ -8,36 +8,27 @@
 //! (Workers run no parallel queries: a helper could not see what this process sees.)
 //!
 //! Invariants: an internal subtransaction is rolled back whatever happens, so
-//! that no lock outlives the reading; nobody is waited for longer than the
-//! `lock_timeout` set here, which is below any `deadlock_timeout` in use: in a
-//! deadlock with a user's migration it is this process that gives way.
+//! that no lock outlives the reading; nobody is waited for long
+//! ([`subtransaction::wait_briefly`]).
 
 use std::collections::BTreeSet;
 
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 
-use super::{server, snapshot, subtransaction};
+use super::{snapshot, subtransaction};
 
 /// Runs `work`, which reads catalogs only. Inside a callback of the decoder.
 /// `None` when somebody holds a lock that the reading needs: try again later.
 pub fn read<R>(work: impl FnOnce() -> R) -> Option<R> {
     snapshot::forget_caches_of_now();
     let reading = || {
-        server::set_local(c"lock_timeout", LOCK_TIMEOUT);
+        subtransaction::wait_briefly();
         // SAFETY: a callback of the reorder buffer runs in a transaction with the historic
         // snapshot set up; the end of the subtransaction pops what is pushed here.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
         Some(work())
     };
-    subtransaction::rolled_back(reading, |error| match error {
-        CaughtError::PostgresError(ref report) | CaughtError::ErrorReport(ref report)
-            if report.sql_error_code() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE =>
-        {
-            None
-        }
-        other => other.rethrow(),
-    })
+    subtransaction::rolled_back(reading, subtransaction::none_if_locked)
 }
 
 /// Whether `xid` is the transaction being decoded or one of its
@@ -68,6 +59,3 @@ fn with_own_xids<R>(look: impl FnOnce(&[pg_sys::TransactionId]) -> R) -> R {
     };
     look(own)
 }
-
-/// Milliseconds; `deadlock_timeout` is 1 s by default.
-const LOCK_TIMEOUT: &str = "100";

@@ -94,7 +94,7 @@ impl TableScan {
     }
 }
 
-/// A table whose rows are hashed, in a user's session.
+/// A table whose rows are hashed.
 pub struct HashScan {
     relation: pg_sys::Relation,
     slot: *mut pg_sys::TupleTableSlot,
@@ -110,6 +110,8 @@ pub struct HashedRow<'a> {
     pub hash: RowHash,
     /// Where it stands: block and item.
     pub place: (u32, u16),
+    /// Bytes that were hashed.
+    pub len: usize,
     plain: &'a mut RowEncoder,
     values: &'a [pg_sys::Datum],
     nulls: &'a [bool],
@@ -158,18 +160,24 @@ impl HashScan {
         unsafe { RelationRef::new(self.relation).filenode() }
     }
 
-    /// Hands each row that the snapshot in force sees to `each`, until that
+    /// Blocks of the table.
+    pub fn blocks(&self) -> u32 {
+        // SAFETY: open until drop.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
+    }
+
+    /// Hands each row of these blocks that the snapshot in force sees to `each`, until that
     /// says `false`.
-    pub fn rows(&mut self, mut each: impl FnMut(HashedRow<'_>) -> bool) {
+    pub fn rows(&mut self, from: u32, to: u32, mut each: impl FnMut(HashedRow<'_>) -> bool) {
+        let to = to.min(self.blocks());
+        if from >= to {
+            return;
+        }
         let mut tuple = Vec::with_capacity(8 << 10);
         let HashScan { relation, slot, hashed, plain, hasher, natts } = self;
         // SAFETY: as `TableScan::read`.
         unsafe {
-            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(*relation, pg_sys::ForkNumber::MAIN_FORKNUM);
-            if blocks == 0 {
-                return;
-            }
-            let scan = Scan::begin(*relation, 0, blocks);
+            let scan = Scan::begin(*relation, from, to);
             while scan.next(*slot) {
                 let row = &mut **slot;
                 if (row.tts_nvalid as usize) < *natts {
@@ -186,7 +194,8 @@ impl HashScan {
                 let pg_sys::ItemPointerData { ip_blkid, ip_posid } = row.tts_tid;
                 let block = u32::from(ip_blkid.bi_hi) << 16 | u32::from(ip_blkid.bi_lo);
                 let place = (block, ip_posid);
-                if !each(HashedRow { hash, place, plain: &mut plain.1, values, nulls }) {
+                let len = tuple.len();
+                if !each(HashedRow { hash, place, len, plain: &mut plain.1, values, nulls }) {
                     break;
                 }
                 if tuple.capacity() > TUPLE_KEEP {

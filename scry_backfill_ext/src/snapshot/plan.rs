@@ -4,7 +4,7 @@
 //! table that has any left, so that the largest tables are worked on by all
 //! workers and the small ones fill the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use scry_wire::message::{CatalogApplied, CopiedTable};
@@ -42,12 +42,13 @@ fn chunks(blocks: u32, all: u64, workers: usize, size: u32) -> u32 {
 }
 
 /// Makes the plan for `tables` and says how many blocks a chunk has; tables
-/// that the shadow holds already get no chunks.
+/// that the shadow holds already get no chunks, those with rows of a former history one.
 ///
 /// Runs inside the snapshot's transaction. Tables that have been dropped since
 /// the snapshot are left out: the stream will not bring them either.
 pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32, Vec<TablePlan>) {
     let kept: HashMap<u32, u64> = applied.tables.iter().map(|t| (t.relid, t.rows)).collect();
+    let former: HashSet<u32> = applied.former.iter().copied().collect();
     let mut plans: Vec<TablePlan> = tables
         .iter()
         .filter_map(|Stored { relid, filenode, shape }| {
@@ -60,6 +61,7 @@ pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32
                 shape: *shape,
                 blocks: scan.blocks(),
                 chunks: 0,
+                former: former.contains(relid),
                 rows,
             })
         })
@@ -68,7 +70,8 @@ pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32
     let blocks = plans.iter_mut().filter(missing).map(|plan| u64::from(plan.blocks)).sum();
     let size = chunk_blocks(blocks, workers);
     for plan in plans.iter_mut().filter(missing) {
-        plan.chunks = chunks(plan.blocks, blocks, workers, size);
+        // What is compared is compared as a whole.
+        plan.chunks = if plan.former { 1 } else { chunks(plan.blocks, blocks, workers, size) };
     }
     plans.sort_by_key(|plan| std::cmp::Reverse(plan.blocks));
     (size, plans)
@@ -129,6 +132,24 @@ pub fn claim(plan: &Plan, number: usize) -> Option<Claim> {
         }
     }
     None
+}
+
+/// Whether the rows that the shadow has of the table are to be compared before it is copied.
+pub fn is_to_be_compared(table: &PlanTable) -> bool {
+    table.former.load(Acquire) == 1
+}
+
+/// The rows that the shadow had of the table are those of the snapshot, so many of them mended;
+/// `None` if they could not be made so.
+pub fn compared(table: &PlanTable, mended: Option<u64>) {
+    let state = mended.map_or(0, |rows| if rows == 0 { 2 } else { 3 });
+    table.former.store(state, std::sync::atomic::Ordering::Release);
+}
+
+/// Tables whose rows were on the shadow already, and how many of them were mended.
+pub fn found(plan: &Plan) -> (usize, usize) {
+    let states = || plan.tables().iter().map(|table| table.former.load(Acquire));
+    (states().filter(|state| *state >= 2).count(), states().filter(|state| *state == 3).count())
 }
 
 /// The chunk in worker `number`'s hands has its receipt.

@@ -1,4 +1,4 @@
-//! The session's connection to the platform, through the sender.
+//! The session's, or a snapshot worker's, connection to the platform, through the sender.
 //!
 //! One question, one answer; the platform may tell what it waits for meanwhile.
 //! Every wait is on the latch and can be cancelled.
@@ -17,12 +17,22 @@ use crate::handoff::{Handoff, Lost, bad_frame};
 pub struct Link {
     handoff: Handoff,
     told: String,
+    watch: Watch,
 }
 
+/// Hears of rows and bytes that have been read, and of every second that is waited; may wait
+/// itself, or end the process.
+pub type Watch = Box<dyn FnMut(u64, u64)>;
+
 impl Link {
-    /// Connects and waits for the welcome.
+    /// Connects and waits for the welcome. A user's session.
     pub fn open(hello: &Hello) -> Result<Link, Refusal> {
-        let mut link = Link { handoff: Handoff::connect().map_err(lost)?, told: String::new() };
+        Link::watched(hello, Box::new(|_, _| ()))
+    }
+
+    /// As [`Link::open`], for a worker.
+    pub fn watched(hello: &Hello, watch: Watch) -> Result<Link, Refusal> {
+        let mut link = Link { handoff: Handoff::connect().map_err(lost)?, told: String::new(), watch };
         link.send(&hello.to_frame())?;
         link.answer(Tag::Welcome, true)?;
         Ok(link)
@@ -37,6 +47,11 @@ impl Link {
     pub fn tell(&mut self) -> Result<Tell, Refusal> {
         let frame = self.answer(Tag::Tell, false)?;
         Tell::from_frame(&frame).map_err(|err| lost(bad_frame(&err)))
+    }
+
+    /// Rows were read that are not sent.
+    pub fn look(&mut self, rows: u64, bytes: u64) {
+        (self.watch)(rows, bytes);
     }
 
     /// Sends what a batch holds.
@@ -75,6 +90,7 @@ impl Link {
                 }
             }
             self.handoff.wait(WAIT_TICK).map_err(lost)?;
+            self.look(0, 0);
         }
     }
 

@@ -9,7 +9,7 @@ use pgrx::spi::{self, Spi, SpiError};
 use scry_wire::message::{Relation, ReplicaIdentity};
 use scry_wire::ranges;
 
-use crate::pg::scan::HashScan;
+use super::table;
 use crate::pg::subtransaction;
 
 /// Of the source's rows with these keys, under the snapshot in force. Nothing for a table whose rows
@@ -19,14 +19,12 @@ pub fn of_rows(relation: &Relation, keys: &HashSet<u128>) -> Vec<String> {
         return Vec::new();
     }
     let mut places: Vec<String> = Vec::new();
-    if let Some(mut scan) = HashScan::open(relation.relid) {
-        scan.rows(|row| {
-            if keys.contains(&row.hash.key) {
-                places.push(format!("({},{})", row.place.0, row.place.1));
-            }
-            true
-        });
-    }
+    table::each_row(relation.relid, |row| {
+        if keys.contains(&row.hash.key) {
+            places.push(format!("({},{})", row.place.0, row.place.1));
+        }
+        true
+    });
     if places.is_empty() {
         return Vec::new();
     }

@@ -186,12 +186,69 @@ fn look(link: &mut Link, job: JobRef, outcomes: &mut [Outcome], repair: bool) ->
         // What differs twice differs; what was mended is looked at again anyway.
         for outcome in open.into_iter().filter(|o| o.verdict == Verdict::Differs) {
             if attempt > 1 || outcome.repaired > 0 {
-                find_rows(link, outcome)?;
+                find_rows(link, outcome, true)?;
             }
         }
         place.leave(link)?;
     }
     Ok(outcomes.iter().any(Outcome::is_mendable))
+}
+
+/// Makes the rows that the shadow has of a table those of the snapshot in force, in round
+/// `copy_id` of a copy. Returns how many they are; `None` if the table is to be copied: it
+/// was changed since the snapshot, its rows cannot be read there, or too many differ.
+pub fn bring_up(
+    link: &mut Link,
+    copy_id: u64,
+    relid: u32,
+    filenode: u32,
+) -> Result<Option<BroughtUp>, Refusal> {
+    let mut outcome = Outcome::new(relid);
+    let mut brought_up = None;
+    for mended in [false, true] {
+        stand(link, copy_id)?;
+        let Some(described) = table::describe(relid) else { break };
+        link.ask(&Ask::Table(described.clone()))?;
+        let source = table::sums(link, &described, Some(filenode));
+        let shadow = link.tell()?;
+        judge(&mut outcome, source, shadow, Some(filenode))?;
+        if matches!(outcome.verdict, Verdict::Equal | Verdict::Repaired) {
+            link.ask(&Ask::Settled { relid })?;
+            // Answered when it is written down.
+            stand(link, copy_id)?;
+            let rows = outcome.source.as_ref().map_or(0, Sums::rows);
+            brought_up = Some(BroughtUp { rows, mended: outcome.repaired });
+            break;
+        }
+        if outcome.verdict != Verdict::Differs || mended {
+            break;
+        }
+        find_rows(link, &mut outcome, false)?;
+        if !outcome.is_mendable() || !mend_table(link, &mut outcome)? {
+            break;
+        }
+    }
+    link.ask(&Ask::Release)?;
+    Ok(brought_up)
+}
+
+/// A table of a former history that is the source's again.
+#[derive(Debug, Clone, Copy)]
+pub struct BroughtUp {
+    /// Its rows.
+    pub rows: u64,
+    /// Of them, and of those that are gone, rows that were mended.
+    pub mended: u64,
+}
+
+/// Has the shadow's transaction opened, in a copy.
+fn stand(link: &mut Link, copy_id: u64) -> Result<(), Refusal> {
+    link.ask(&Ask::Standing { copy_id })?;
+    match link.tell()? {
+        Tell::At { exact: true } => Ok(()),
+        Tell::At { exact: false } => Err(Refusal::not_ready("another copy is under way on the shadow")),
+        _ => Err(unexpected("a position")),
+    }
 }
 
 /// Mends the rows that are known to differ, while the stream stands still.
@@ -250,7 +307,7 @@ fn hash_all(link: &mut Link, open: &mut [&mut Outcome]) -> Result<(), Refusal> {
         let filenode = filenodes.get(&outcome.relid).copied();
         match described {
             Some(described) => {
-                let source = table::sums(&described, filenode);
+                let source = table::sums(link, &described, filenode);
                 outcome.source_seconds = started.elapsed().as_secs_f64();
                 let shadow = link.tell()?;
                 judge(outcome, source, shadow, filenode)?;
@@ -303,7 +360,7 @@ fn judge(outcome: &mut Outcome, source: Hashed, shadow: Tell, filenode: Option<u
 }
 
 /// Finds out which rows differ, at the place where the hashes did.
-fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
+fn find_rows(link: &mut Link, outcome: &mut Outcome, say_where: bool) -> Result<(), Refusal> {
     let (Some(source), Some(shadow)) = (&outcome.source, &outcome.shadow) else { return Ok(()) };
     let started = Instant::now();
     let buckets = source.differing(shadow);
@@ -327,7 +384,7 @@ fn find_rows(link: &mut Link, outcome: &mut Outcome) -> Result<(), Refusal> {
                     outcome.remark =
                         format!("{}; too many to repair them one by one; {RESYNC}", outcome.remark);
                 }
-                if few {
+                if few && say_where {
                     outcome.remark += &where_they_lie(link, &relation, &keys, counts)?;
                 }
                 outcome.keys = Some(if few { keys } else { HashSet::new() });

@@ -11,7 +11,7 @@ use crate::api::refusal::Refusal;
 use crate::batch::Batch;
 use crate::catalog::{self, Extent};
 use crate::pg::privileged::as_superuser;
-use crate::pg::scan::HashScan;
+use crate::pg::scan::{HashScan, HashedRow};
 
 /// Sends the source's catalog document of this extent, as the snapshot sees it.
 pub fn send_catalog(link: &mut Link, extent: Extent<'_>) -> Result<(), Refusal> {
@@ -49,19 +49,70 @@ pub fn is_unchanged(relid: u32, filenode: Option<u32>) -> bool {
     HashScan::open(relid).is_some_and(|scan| Some(scan.filenode()) == filenode)
 }
 
-/// Hashes a table as it was described.
-pub fn sums(described: &Relation, filenode: Option<u32>) -> Hashed {
-    let Some(mut scan) = HashScan::open(described.relid) else { return Hashed::Gone };
-    if Some(scan.filenode()) != filenode || scan.description() != described {
-        return Hashed::Rewritten;
-    }
+/// Hashes a table as it was described; `link` hears of the rows that are read.
+pub fn sums(link: &mut Link, described: &Relation, filenode: Option<u32>) -> Hashed {
+    let is_same = |scan: &HashScan| Some(scan.filenode()) == filenode && scan.description() == described;
     let mut sums = Sums::default();
-    scan.rows(|row| {
+    let (mut rows, mut bytes) = (0, 0);
+    let read = read(described.relid, is_same, |row| {
         sums.add(row.hash);
+        (rows, bytes) = (rows + 1, bytes + row.len as u64);
+        if rows == LOOK_ROWS {
+            link.look(rows, bytes);
+            (rows, bytes) = (0, 0);
+        }
         true
     });
-    Hashed::Sums(sums)
+    match read {
+        Read::Done => Hashed::Sums(sums),
+        Read::Gone => Hashed::Gone,
+        Read::Other => Hashed::Rewritten,
+    }
 }
+
+/// Hands each row of a table that the snapshot in force sees to `each`, until that says `false`.
+pub fn each_row(relid: u32, each: impl FnMut(HashedRow<'_>) -> bool) {
+    read(relid, |_| true, each);
+}
+
+/// What reading a table came to.
+enum Read {
+    Done,
+    Gone,
+    /// It is not the same any more.
+    Other,
+}
+
+/// Reads a table range by range; between them its lock is given back, so that DDL does not wait
+/// for the whole of it.
+fn read(
+    relid: u32,
+    is_same: impl Fn(&HashScan) -> bool,
+    mut each: impl FnMut(HashedRow<'_>) -> bool,
+) -> Read {
+    let mut from = 0;
+    loop {
+        let Some(mut scan) = HashScan::open(relid) else { return Read::Gone };
+        if !is_same(&scan) {
+            return Read::Other;
+        }
+        let to = from + RANGE_BLOCKS;
+        let mut goes_on = true;
+        scan.rows(from, to, |row| {
+            goes_on = each(row);
+            goes_on
+        });
+        if !goes_on || to >= scan.blocks() {
+            return Read::Done;
+        }
+        from = to;
+    }
+}
+
+/// Blocks that are read under one lock: 64 MB.
+const RANGE_BLOCKS: u32 = 8192;
+/// Rows between two looks.
+const LOOK_ROWS: u64 = 4096;
 
 /// Sends the hashes of the rows in these buckets.
 pub fn send_hashes(link: &mut Link, described: &Relation, buckets: &[u16]) -> Result<(), Refusal> {
@@ -96,19 +147,17 @@ pub fn plain(relid: u32) -> Option<Relation> {
 fn send(
     link: &mut Link,
     relid: u32,
-    mut write: impl FnMut(&mut crate::pg::scan::HashedRow<'_>, &mut Vec<u8>) -> bool,
+    mut write: impl FnMut(&mut HashedRow<'_>, &mut Vec<u8>) -> bool,
 ) -> Result<(), Refusal> {
     let mut batch = Batch::new(Tag::Rows);
     let mut result = Ok(());
-    if let Some(mut scan) = HashScan::open(relid) {
-        scan.rows(|mut row| {
-            write(&mut row, batch.buf());
-            if batch.is_full() {
-                result = link.rows(&mut batch);
-            }
-            result.is_ok()
-        });
-    }
+    each_row(relid, |mut row| {
+        write(&mut row, batch.buf());
+        if batch.is_full() {
+            result = link.rows(&mut batch);
+        }
+        result.is_ok()
+    });
     result?;
     link.rows(&mut batch)?;
     link.ask(&Ask::End)

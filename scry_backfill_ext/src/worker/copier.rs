@@ -3,15 +3,18 @@
 //! It imports the leader's snapshot once and keeps it; a lost connection is
 //! begun anew and the chunk in hand is sent again, which does no harm
 //! (delivery contract, rule 5).
+//!
+//! A table of which the shadow has rows of a former history is compared first, and mended if
+//! few rows differ; only if that does not make it the source's is it copied.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use scry_wire::frame::{Frame, Tag};
-use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Message, Relation, Role};
+use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Hello, Message, Relation, Role};
 
 use super::job;
-use super::pace::Pace;
+use super::pace::{Limits, Pace};
 use super::session::{self, Identity, Round, Session};
 use super::shmem::{CopyPhase, Desired, JobRef, Level};
 use crate::batch::Batch;
@@ -24,6 +27,8 @@ use crate::pg::scan::TableScan;
 use crate::pg::snapshot::{ReadTransaction, transaction};
 use crate::pg::{latch, server, worker};
 use crate::snapshot::plan::{self, Claim};
+use crate::verify::link::Link;
+use crate::verify::run;
 
 /// The argument of the worker with this number.
 pub fn argument(job: JobRef, number: usize) -> usize {
@@ -51,13 +56,17 @@ pub fn main(argument: usize) {
 
 fn run(job: JobRef, number: usize) {
     let row = transaction(|| job::load(&job.name()));
-    let pace = Pace::new(job, transaction(|| job::limits(&job.name())));
-    let identity = Identity::new(&row, Role::Copy, &server::database_name());
+    let limits = transaction(|| job::limits(&job.name()));
+    let database = server::database_name();
+    let identity = Identity::new(&row, Role::Copy, &database);
+    let verifier = session::hello(&row.name, row.generation, Role::Verify, &database);
     let Some(plan) = Plan::attach(job.live().plan_handle.load(Acquire)) else { return };
     let snapshot = ReadTransaction::import(job.texts().snapshot.as_str());
     let late = job.copy_phase() == CopyPhase::Finished;
     let round = Round { job, copy_id: plan.head().copy_id, late };
-    let mut copier = Copier { round, identity, plan, session: None, batch: Batch::new(Tag::Rows), pace };
+    let pace = Pace::new(job, limits);
+    let mut copier =
+        Copier { round, identity, verifier, plan, session: None, batch: Batch::new(Tag::Rows), limits, pace };
     while let Some(claim) = plan::claim(&copier.plan, number) {
         copier.wait_while_paused();
         let rows = copier.copy(claim);
@@ -71,9 +80,12 @@ fn run(job: JobRef, number: usize) {
 struct Copier {
     round: Round,
     identity: Identity,
+    /// Of a connection that compares.
+    verifier: Hello,
     plan: Plan,
     session: Option<Session>,
     batch: Batch,
+    limits: Limits,
     pace: Pace,
 }
 
@@ -81,7 +93,8 @@ impl Copier {
     /// Sends a chunk until it has its receipt. Returns its rows.
     fn copy(&mut self, claim: Claim) -> u64 {
         loop {
-            match self.try_copy(claim) {
+            let brought_up = self.try_bring_up(claim);
+            match brought_up.and_then(|rows| rows.map_or_else(|| self.try_copy(claim), Ok)) {
                 Ok(rows) => return rows,
                 Err(lost) => {
                     self.session = None;
@@ -92,6 +105,30 @@ impl Copier {
                 }
             }
         }
+    }
+
+    /// Compares a table of which the shadow has rows of a former history, and mends them. Returns
+    /// its rows; `None` if the table is to be copied.
+    fn try_bring_up(&mut self, claim: Claim) -> Result<Option<u64>, Lost> {
+        let (round, plan) = (self.round, &self.plan);
+        let Some(table) = plan.tables().get(claim.table) else { return Ok(None) };
+        if !plan::is_to_be_compared(table) {
+            return Ok(None);
+        }
+        drop(open_table(plan, table));
+        let mut pace = Pace::new(round.job, self.limits);
+        pace.begin();
+        let watch = Box::new(move |rows, bytes| match rows {
+            0 => round.leave_if_over(),
+            _ => pace.after_batch(rows, bytes, Duration::ZERO, || round.leave_if_over()),
+        });
+        let copy_id = plan.head().copy_id;
+        let found = Link::watched(&self.verifier, watch)
+            .and_then(|mut link| run::bring_up(&mut link, copy_id, table.relid, table.filenode))
+            .map_err(|refusal| Lost { message: refusal.finding(), hint: String::new() })?;
+        drop(open_table(plan, table));
+        plan::compared(table, found.map(|found| found.mended));
+        Ok(found.map(|found| found.rows))
     }
 
     fn try_copy(&mut self, claim: Claim) -> Result<u64, Lost> {

@@ -105,7 +105,7 @@ fn run(job: JobRef) {
     let copied = copied(&plan, &planned, &applied);
     let finished = lead.finish(&copied);
     report_left_out(job, &finished.left_out);
-    note_finished(job, &row, &copied);
+    note_finished(job, &row, &copied, plan::found(&plan));
 }
 
 /// What has been copied, as the plan counted it.
@@ -275,11 +275,18 @@ fn start_workers(job: JobRef, plan: &Plan, workers: &mut [Option<Started>], want
     tried
 }
 
-fn note_finished(job: JobRef, row: &Job, copied: &[CopiedTable]) {
+fn note_finished(job: JobRef, row: &Job, copied: &[CopiedTable], (found, mended): (usize, usize)) {
     let state = if row.mode == "snapshot" { "finished" } else { "streaming" };
     transaction(|| job::finish_copy(&row.name, state, copied));
     let rows: u64 = copied.iter().map(|t| t.rows).sum();
-    job.event(Level::Info, &format!("copied {} tables, {rows} rows", copied.len()), "");
+    let message = match found {
+        0 => format!("copied {} tables, {rows} rows", copied.len()),
+        found => format!(
+            "copied {} tables; {found} were on the shadow already, compared row by row and {mended} of them mended",
+            copied.len().saturating_sub(found)
+        ),
+    };
+    job.event(Level::Info, &message, "");
     job.say("", "", "");
     job.live().failures.store(0, Relaxed);
     job.set_copy_phase(CopyPhase::Finished);

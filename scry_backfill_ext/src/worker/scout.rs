@@ -3,7 +3,8 @@
 //! of the database, and which of its jobs had their slot given up.
 //!
 //! It passes over jobs that a transaction is changing (it holds the job's
-//! advisory lock): that transaction asks for another scan when it ends. A
+//! advisory lock): that transaction asks for another scan when it ends. It gives
+//! way to whoever holds a lock on the extension's tables, and looks again. A
 //! database that was copied from another one (`CREATE DATABASE ... TEMPLATE`)
 //! holds that one's jobs: they are stopped here, and told.
 
@@ -18,7 +19,7 @@ use pgrx::spi::{self, Spi};
 use super::launcher;
 use super::shmem::{Desired, JobRef, Level, State, add_event};
 use crate::api::job;
-use crate::pg::{latch, read, server, shared};
+use crate::pg::{latch, read, server, shared, subtransaction};
 
 /// How long to wait before a job that is being changed is looked at again.
 const PASSED_OVER_RETRY: Duration = Duration::from_secs(2);
@@ -43,7 +44,7 @@ pub fn main(argument: usize) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(pg_sys::Oid::from(database)), None);
     server::set_setting(c"search_path", "pg_catalog, pg_temp");
     let mut found = Found::default();
-    match BackgroundWorker::transaction(|| scan(database)) {
+    match BackgroundWorker::transaction(|| scan_or_give_way(database)) {
         Ok(scanned) => found = scanned,
         Err(error) => pgrx::warning!("could not read the jobs of the database: {error}"),
     }
@@ -63,10 +64,20 @@ pub fn main(argument: usize) {
 /// What a scan leaves to be done.
 #[derive(Default)]
 struct Found {
-    /// A job was passed over because it is being changed.
+    /// A job was passed over because it is being changed, or all because of a lock on their tables.
     passed_over: bool,
     /// Jobs whose given-up slots have been written down.
     given_up: Vec<JobRef>,
+}
+
+/// Scans, unless somebody holds a lock on the extension's tables, to drop them for instance.
+fn scan_or_give_way(database: u32) -> Result<Found, spi::Error> {
+    let scanning = || {
+        subtransaction::wait_briefly();
+        Some(scan(database))
+    };
+    let scanned = subtransaction::kept(scanning, subtransaction::none_if_locked);
+    scanned.unwrap_or(Ok(Found { passed_over: true, given_up: Vec::new() }))
 }
 
 fn scan(database: u32) -> Result<Found, spi::Error> {

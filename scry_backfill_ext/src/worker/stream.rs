@@ -102,7 +102,7 @@ fn refuse(why: &str) -> ! {
 
 /// The history is lost, on one side or the other: another generation begins.
 fn start_over(job: JobRef, row: &Job, slot_exists: bool, why: &str) {
-    job.event(Level::Warning, why, "The tables are copied again.");
+    job.event(Level::Warning, why, "The tables are compared, and copied again where they differ.");
     pgrx::log!("scry_backfill: job \"{}\" starts over: {why}", row.name);
     if slot_exists {
         decoding::drop_slot(&row.slot_name);

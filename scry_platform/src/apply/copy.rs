@@ -20,6 +20,7 @@
 
 use super::chunk::{Chunk, Rows};
 use super::copy_rows::{BINARY_HEADER, BINARY_TRAILER, TextRows};
+use super::former;
 use super::quarantine::{self, Policy};
 use super::relation_map;
 use super::schema::quote;
@@ -91,6 +92,9 @@ async fn load(
         let rows = pass_over(session, start, reader).await?;
         ::metrics::counter!(metrics::CHUNKS_REPEATED, "shadow" => shadow.database.clone()).increment(1);
         return chunk.repeated(rows);
+    }
+    if which == Which::First {
+        former::make_room(session, &start.relation).await?;
     }
     let mut left = Left::Rows;
     let copied = copy_rows(session, start, which, &name, reader, &mut left).await;
@@ -253,6 +257,7 @@ async fn put_aside(
     check_copy(session, hello, start).await?;
     if claim(session, start, &name).await? {
         let relation = &start.relation;
+        former::make_room(session, relation).await?;
         quarantine::diverge(&**session, relation, &error.to_string()).await?;
     }
     run("COMMIT").await?;

@@ -1,8 +1,9 @@
 //! The snapshot leader's connection: schema first, completion last.
 //!
 //! ```text
-//! Catalog… ─► same history? ─► keep whole tables, empty the others ─┐
-//!                └─ no ─► drop everything ─► make the schema ───────┴► CatalogApplied
+//! Catalog… ─► same history? ─► keep whole tables, empty the others ──────────────┐
+//!                └─ no ─┬─ complete, same schema ─► former rows are kept (former) ┤
+//!                       └─ drop everything ─► make the schema ───────────────────┴► CatalogApplied
 //! CopyFinish ─► counts agree with the ledger? ─► post-data ─► 'copied' ─► CopyFinished
 //! LateCopy ─► hold::late, while the stream goes on
 //! ```
@@ -13,6 +14,7 @@
 //! is called complete only after everything before it is durable.
 
 use super::absent;
+use super::former;
 use super::hold::late;
 use super::schema::{self, PreData, Progress, SchemaError, quote};
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
@@ -120,7 +122,10 @@ async fn apply_catalog(
         // All of it is here; the receipt says so.
         (CopyState::Copied, true) => origin::left_out(&**session).await?,
         (CopyState::Copying, true) => keep(shadow, hello, session, &round, &catalog, document).await?,
-        _ => start_over(shadow, hello, session, &round, &catalog, document).await?,
+        _ => match former::begin(shadow, hello, session, &round, &catalog, document).await? {
+            Some(left_out) => left_out,
+            None => start_over(shadow, hello, session, &round, &catalog, document).await?,
+        },
     };
     shadow.refresh(session).await?;
     drop(everybody_out);
@@ -138,7 +143,10 @@ async fn keep(
     document: &[u8],
 ) -> Result<Vec<LeftOutText>> {
     let mut left_out = origin::left_out(&**session).await?;
-    let made = make_schema(shadow, catalog.clone()).await?;
+    let made = match former::is_schema_kept(&**session).await? {
+        true => PreData::default(),
+        false => make_schema(shadow, catalog.clone()).await?,
+    };
     left_out.extend(made.left_out.into_iter().map(to_text));
     tidy(&mut left_out);
     if shadow.origin().is_some_and(|o| o.copy_id != round.copy_id) {
@@ -282,7 +290,8 @@ async fn receipt(session: &Session, left_out: Vec<LeftOutText>) -> Result<Catalo
     let ledger = origin::ledger(&**session).await?;
     let tables = ledger.iter().filter(|t| t.is_complete()).map(|t| t.copied).collect();
     let chunks = origin::chunks(&**session).await?;
-    Ok(CatalogApplied { tables, chunks, left_out })
+    let former = former::relids(&**session).await?;
+    Ok(CatalogApplied { tables, chunks, former, left_out })
 }
 
 async fn finish_copy(
@@ -309,7 +318,10 @@ async fn finish_copy(
     let mut left_out = origin::left_out(&**session).await?;
     let absent = absent::relids(&**session).await?;
     let here = if absent.is_empty() { catalog.clone() } else { Arc::new(catalog.without(&absent)) };
-    left_out.extend(post_data(shadow, here.clone(), sender).await?);
+    left_out.extend(match former::is_schema_kept(&**session).await? {
+        true => former::complete(session, &here).await?,
+        false => post_data(shadow, here.clone(), sender).await?,
+    });
     tidy(&mut left_out);
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
     origin::store_left_out(&**session, &left_out).await?;

@@ -26,6 +26,7 @@ pub mod copy_rows;
 pub mod course;
 pub mod fold;
 pub mod follow;
+pub mod former;
 pub mod halt;
 pub mod hold;
 pub mod lead;

@@ -14,7 +14,7 @@
 
 use crate::shadow::Session;
 use crate::{Error, Result};
-use scry_wire::catalog::{Catalog, Class, Entry, ObjectId};
+use scry_wire::catalog::{Catalog, Class, Entry, MaterializedView, ObjectId};
 use std::collections::{BTreeSet, HashMap};
 
 /// Notes those of the views in `filled` that stand on tables on hold, in the open transaction;
@@ -45,6 +45,21 @@ pub async fn take_due(session: &Session, catalog: &Catalog) -> Result<Vec<u32>> 
     due.sort_by_key(|view| below.of(*view).len());
     session.execute(FORGET, &[&due]).await.map_err(Error::sql("write scry_shadow.refill"))?;
     Ok(due)
+}
+
+/// The materialized views that have rows on the source, those first that others read.
+pub fn filled_on_source(catalog: &Catalog) -> Vec<&MaterializedView> {
+    let below = Below::new(catalog);
+    let mut views: Vec<(usize, &MaterializedView)> = catalog
+        .objects
+        .iter()
+        .filter_map(|object| match &object.entry {
+            Entry::MaterializedView(view) if view.populated => Some((below.of(object.oid).len(), view)),
+            _ => None,
+        })
+        .collect();
+    views.sort_by_key(|(read, _)| *read);
+    views.into_iter().map(|(_, view)| view).collect()
 }
 
 /// Whether any view waits.

@@ -570,7 +570,7 @@ fn collect(sources: &[Source], new: &[Value], old: &[Value], format: Format) -> 
 }
 
 /// `$1` schema, `$2` name, `$3` last_value, `$4` is_called.
-const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, $3::bigint, $4::boolean) \
+pub(super) const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, $3::bigint, $4::boolean) \
     FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1::text AND c.relname = $2::text AND $3::bigint BETWEEN s.seqmin AND s.seqmax";

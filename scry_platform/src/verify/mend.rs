@@ -6,7 +6,7 @@
 //!       ─► DELETE by ctid ─► COPY the source's rows ─► COMMIT
 //! ```
 //!
-//! Invariant: nobody else writes meanwhile. The stream stands still; should its
+//! Invariant: nobody else writes meanwhile. The stream stands still, or has not begun; should its
 //! connection be replaced, the new one's first commit waits for the lock on the
 //! position here. What it does not do: look into values.
 
@@ -14,6 +14,7 @@ use super::diff::Differing;
 use super::rows::TableRows;
 use crate::accept::link::{FrameReader, unexpected};
 use crate::apply::copy::{Sink, copy_statement};
+use crate::apply::former;
 use crate::apply::relation_map::{full_name, qualified};
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
@@ -32,17 +33,34 @@ pub struct Table<'a> {
     pub keys: &'a Differing,
 }
 
+/// Why nobody else writes meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub enum Still {
+    /// The stream is held at this position.
+    Stream {
+        /// The position.
+        applied: Lsn,
+    },
+    /// This round of a copy is under way.
+    Copy {
+        /// Which full start of the job.
+        generation: u64,
+        /// The round.
+        copy_id: u64,
+    },
+}
+
 /// Mends a table; reads the source's rows until [`Ask::End`] whatever happens.
 /// An inner error is the table's own; an outer one ends the session.
 pub async fn mend(
     shadow: &Shadow,
-    applied: Lsn,
+    still: Still,
     table: &Table<'_>,
     reader: &mut FrameReader,
 ) -> Result<Result<Tell>> {
     let session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
     let mut rows = SentRows { reader, ended: false };
-    let mended = within(&session, applied, table, &mut rows).await;
+    let mended = within(&session, still, table, &mut rows).await;
     while rows.next().await?.is_some() {}
     let mended = match mended {
         Ok(mended) => mended,
@@ -56,13 +74,19 @@ pub async fn mend(
     Ok(Ok(mended))
 }
 
-async fn within(session: &Session, applied: Lsn, table: &Table<'_>, rows: &mut SentRows<'_>) -> Result<Tell> {
+async fn within(session: &Session, still: Still, table: &Table<'_>, rows: &mut SentRows<'_>) -> Result<Tell> {
     let name = full_name(table.relation);
     let cannot = |what: &str| Error::sql(format!("{what} {name}"));
     session.batch_execute(BEGIN).await.map_err(cannot("begin to mend"))?;
-    let row = session.query_opt(LOCK_POSITION, &[]).await.map_err(cannot("lock the position to mend"))?;
-    if row.map(|row| row.get(0)) != Some(PgLsn::from(applied.0)) {
-        return Err(Error::Busy("the shadow's position was moved by another connection".to_owned()));
+    match still {
+        Still::Stream { applied } => {
+            let row =
+                session.query_opt(LOCK_POSITION, &[]).await.map_err(cannot("lock the position to mend"))?;
+            if row.map(|row| row.get(0)) != Some(PgLsn::from(applied.0)) {
+                return Err(Error::Busy("the shadow's position was moved by another connection".to_owned()));
+            }
+        }
+        Still::Copy { generation, copy_id } => former::lock_round(session, generation, copy_id).await?,
     }
     let mut found: Vec<String> = Vec::new();
     let each = |row: super::rows::Row| {

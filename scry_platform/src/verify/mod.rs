@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Ask ─► conversation ─┬─ Stop, Position: halts ─► stream worker stands still ─► a transaction opens
+//!                      ├─ Standing: a transaction opens in a copy, where nothing is applied yet
 //!                      ├─ Table: rows (COPY out) ─► sums
 //!                      ├─ Rows: diff ─► keys that differ ─► Ranges
 //!                      ├─ Catalog: schema ─► differences
@@ -26,7 +27,7 @@ mod schema;
 
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::apply::halt::{Asked, Reached, Wanted};
-use crate::apply::{absent, quarantine, relation_map};
+use crate::apply::{absent, former, quarantine, relation_map};
 use crate::shadow::{Purpose, Session, Shadow};
 use crate::{Error, Result};
 pub use canonical::SCRATCH_PREFIX;
@@ -48,29 +49,54 @@ pub async fn serve(shadow: &Shadow, hello: &Hello, reader: FrameReader, sender: 
     let origin = shadow.refresh(&session).await?;
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
     sender.send(&crate::apply::welcome(shadow, hello, origin.as_ref())).await?;
-    if state != CopyState::Copied {
-        return Err(Error::Shadow {
-            message: "the shadow cannot be compared: its copy is not complete".to_owned(),
-            hint: "Wait until the job's state is \"streaming\".".to_owned(),
-            retry: true,
-        });
+    if state == CopyState::None {
+        return Err(not_complete());
     }
     session.batch_execute(SETTINGS).await.map_err(Error::sql("prepare a session on the shadow"))?;
     let mut conversation = Conversation {
         shadow,
+        generation: hello.generation,
+        is_complete: state == CopyState::Copied,
         sender,
         reader,
         session,
         asked: None,
         place: None,
         differing: HashMap::new(),
+        rows: HashMap::new(),
         keys: 0,
     };
     conversation.run().await
 }
 
+fn not_complete() -> Error {
+    Error::Shadow {
+        message: "the shadow cannot be compared: its copy is not complete".to_owned(),
+        hint: "Wait until the job's state is \"streaming\".".to_owned(),
+        retry: true,
+    }
+}
+
+/// Whether the shadow's schema is that of the document, in the open transaction.
+pub async fn is_same_schema(shadow: &Shadow, session: &Session, source: &Catalog) -> Result<bool> {
+    mark(session).await?;
+    let compared = schema::compare(shadow, session, source).await;
+    back_to_mark(session).await?;
+    match compared? {
+        Tell::Schema { differences: 0, .. } => Ok(true),
+        Tell::Schema { differences, lines, .. } => {
+            tracing::info!(shadow = %shadow.database, differences, ?lines, "the schema is not the source's any more");
+            Ok(false)
+        }
+        _ => Ok(false),
+    }
+}
+
 struct Conversation<'a> {
     shadow: &'a Shadow,
+    generation: u64,
+    /// Its copy is complete: the stream goes on.
+    is_complete: bool,
     sender: &'a FrameSender,
     reader: FrameReader,
     /// Reads the shadow; in a transaction while there is a place.
@@ -80,6 +106,8 @@ struct Conversation<'a> {
     place: Option<Place>,
     /// What [`Ask::Rows`] found, by table.
     differing: HashMap<u32, Differing>,
+    /// Rows of the tables that were hashed, in a copy.
+    rows: HashMap<u32, u64>,
     keys: usize,
 }
 
@@ -88,8 +116,17 @@ struct Place {
     applied: Lsn,
     /// Tables that are being copied anew.
     on_hold: Vec<u32>,
-    /// The stream stands still as long as this is kept.
-    held: Option<oneshot::Sender<()>>,
+    still: Stands,
+}
+
+/// Whether the shadow stands still at a place.
+enum Stands {
+    /// The stream has gone on.
+    No,
+    /// As long as this is kept.
+    Stream { _held: oneshot::Sender<()> },
+    /// By itself, until this round of its copy is complete.
+    Copy { copy_id: u64 },
 }
 
 impl Conversation<'_> {
@@ -105,6 +142,7 @@ impl Conversation<'_> {
             match ask_of(&frame)? {
                 Ask::Stop => self.stop().await?,
                 Ask::Position { seen, lsn, hold } => self.position(&seen, lsn, hold).await?,
+                Ask::Standing { copy_id } => self.standing(copy_id).await?,
                 Ask::Table(relation) => self.table(&relation).await?,
                 Ask::Rows { relation, buckets } => self.rows(&relation, &buckets).await?,
                 Ask::Mend { hashed, relation } => self.mend(&hashed, &relation).await?,
@@ -120,6 +158,9 @@ impl Conversation<'_> {
     /// Has the stream stop between two transactions; waits while it does not run.
     async fn stop(&mut self) -> Result<()> {
         self.release().await?;
+        if !self.is_complete {
+            return Err(not_complete());
+        }
         loop {
             let mut asked = self.shadow.halts.ask().await;
             match patiently(self.sender, &mut asked.is_ready).await? {
@@ -156,7 +197,24 @@ impl Conversation<'_> {
         let (position, on_hold) = opened.unwrap_or((PgLsn::from(0), Vec::new()));
         // Whoever moved it is not the stream that stands still for us.
         let exact = position == PgLsn::from(applied.0);
-        self.place = Some(Place { applied, on_hold, held: (hold && exact).then_some(go_on) });
+        let still = if hold && exact { Stands::Stream { _held: go_on } } else { Stands::No };
+        self.place = Some(Place { applied, on_hold, still });
+        self.sender.send(&Tell::At { exact }).await
+    }
+
+    /// Opens the shadow's transaction in a copy: what stands there now stands there at its end.
+    async fn standing(&mut self, copy_id: u64) -> Result<()> {
+        self.release().await?;
+        let cannot = || Error::sql("take a snapshot of the shadow");
+        self.session
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .await
+            .map_err(cannot())?;
+        let ids: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+            [&self.generation.cast_signed(), &copy_id.cast_signed()];
+        let exact = self.session.query_opt(IN_COPY, &ids).await.map_err(cannot())?.is_some();
+        let still = if exact { Stands::Copy { copy_id } } else { Stands::No };
+        self.place = Some(Place { applied: Lsn::INVALID, on_hold: Vec::new(), still });
         self.sender.send(&Tell::At { exact }).await
     }
 
@@ -183,6 +241,9 @@ impl Conversation<'_> {
             Ok(())
         })
         .await;
+        if read.is_ok() && matches!(self.need_place()?.still, Stands::Copy { .. }) {
+            self.rows.insert(relation.relid, sums.rows());
+        }
         self.tell(relation, read.map(|()| Tell::Sums { relid: relation.relid, sums })).await
     }
 
@@ -235,8 +296,14 @@ impl Conversation<'_> {
     }
 
     async fn mend(&mut self, hashed: &Relation, relation: &Relation) -> Result<()> {
-        let Some(Place { applied, held: Some(_), .. }) = &self.place else {
-            return Err(Error::protocol("rows to mend, but the stream does not stand still"));
+        let still = match self.need_place()? {
+            Place { applied, still: Stands::Stream { .. }, .. } => mend::Still::Stream { applied: *applied },
+            Place { still: Stands::Copy { copy_id }, .. } => {
+                mend::Still::Copy { generation: self.generation, copy_id: *copy_id }
+            }
+            Place { still: Stands::No, .. } => {
+                return Err(Error::protocol("rows to mend, but the stream does not stand still"));
+            }
         };
         relation_map::check_name(relation)?;
         let Some(keys) = self.differing.remove(&hashed.relid) else {
@@ -244,14 +311,22 @@ impl Conversation<'_> {
         };
         self.keys -= keys.len();
         let table = mend::Table { hashed, relation, keys: &keys };
-        let mended = mend::mend(self.shadow, *applied, &table, &mut self.reader).await?;
+        let mended = mend::mend(self.shadow, still, &table, &mut self.reader).await?;
         self.tell(relation, mended).await
     }
 
     /// What was refused of the table up to this place is no difference any more.
     async fn settled(&mut self, relid: u32) -> Result<()> {
-        let at = self.need_place()?.applied;
+        let place = self.need_place()?;
+        let at = place.applied;
         let session = self.shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
+        if let Stands::Copy { copy_id } = place.still {
+            let rows = self.rows.remove(&relid);
+            let rows = rows.ok_or_else(|| Error::protocol("a table is settled that was not hashed"))?;
+            former::settle(&session, self.generation, copy_id, relid, rows).await?;
+            session.close().await;
+            return Ok(());
+        }
         quarantine::clear(&*session, &[relid], Some(at)).await?;
         session.close().await;
         self.shadow.marks_changed();
@@ -324,6 +399,9 @@ async fn patiently<T>(sender: &FrameSender, answer: &mut oneshot::Receiver<T>) -
 /// The first query: with it the transaction's snapshot is taken.
 const POSITION: &str =
     "SELECT applied_lsn, ARRAY(SELECT relid FROM scry_shadow.hold) FROM scry_shadow.origin";
+/// `$1` generation, `$2` round.
+const IN_COPY: &str =
+    "SELECT FROM scry_shadow.origin WHERE generation = $1 AND copy_id = $2 AND copy_state = 'copying'";
 /// What text values depend on beside what every session has.
 const SETTINGS: &str = "SET bytea_output = 'hex'; SET synchronize_seqscans = off";
 const NOTICE_EVERY: Duration = Duration::from_secs(5);

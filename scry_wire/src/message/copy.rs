@@ -39,6 +39,9 @@ pub struct CatalogApplied {
     pub tables: Vec<CopiedTable>,
     /// Chunks of this snapshot that are there already.
     pub chunks: Vec<DoneChunk>,
+    /// Tables that hold rows of a former history of this shadow: to be compared before they are
+    /// copied. One that is copied loses them with its first chunk.
+    pub former: Vec<u32>,
     /// What could not be made.
     pub left_out: Vec<LeftOutText>,
 }
@@ -46,6 +49,8 @@ pub struct CatalogApplied {
 impl CatalogApplied {
     /// How many tables a receipt names at most; of more it names the first.
     pub const TABLES_MAX: usize = RECEIPT_MAX;
+    /// How many tables with former rows it names at most.
+    pub const FORMER_MAX: usize = 8 << 10;
 }
 
 impl Message for CatalogApplied {
@@ -61,6 +66,9 @@ impl Message for CatalogApplied {
             w.u32(chunk.chunk);
             w.u64(chunk.rows);
         }
+        let former = self.former.get(..Self::FORMER_MAX).unwrap_or(&self.former);
+        w.u32(u32::try_from(former.len()).unwrap_or(0));
+        former.iter().for_each(|relid| w.u32(*relid));
         write_left_out(w, &self.left_out);
     }
 
@@ -69,7 +77,10 @@ impl Message for CatalogApplied {
         let chunks = (0..r.count(RECEIPT_MAX, "chunks")?)
             .map(|_| Ok(DoneChunk { relid: r.u32("relid")?, chunk: r.u32("chunk")?, rows: r.u64("rows")? }))
             .collect::<Result<_, Error>>()?;
-        Ok(CatalogApplied { tables, chunks, left_out: read_left_out(r)? })
+        let former = (0..r.count(Self::FORMER_MAX, "tables with former rows")?)
+            .map(|_| r.u32("relid"))
+            .collect::<Result<_, Error>>()?;
+        Ok(CatalogApplied { tables, chunks, former, left_out: read_left_out(r)? })
     }
 }
 
@@ -178,7 +189,12 @@ const LEFT_OUT_TEXT_MAX: usize = 900;
 const RECEIPT_MAX: usize = 16 << 10;
 
 const _: () = assert!(
-    2 * (4 + 16 * RECEIPT_MAX) + 4 + LEFT_OUT_MAX * 2 * (4 + LEFT_OUT_TEXT_MAX) <= limits::FRAME_PAYLOAD_MAX,
+    2 * (4 + 16 * RECEIPT_MAX)
+        + 4
+        + 4 * CatalogApplied::FORMER_MAX
+        + 4
+        + LEFT_OUT_MAX * 2 * (4 + LEFT_OUT_TEXT_MAX)
+        <= limits::FRAME_PAYLOAD_MAX,
     "the largest receipt fits a frame"
 );
 const _: () =

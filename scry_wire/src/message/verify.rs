@@ -3,11 +3,12 @@
 //! ```text
 //! Stop ─► Ready                    the stream stands still between two transactions
 //! Position ─► At                   it goes on to the place that the source's snapshot means
+//! Standing ─► At                   in a copy: the shadow stands still by itself
 //! Table ─► Sums | Failed           the shadow's buckets of a table
 //! Rows, D…, End ─► Keys… Diff      which rows are not the same
 //! Mend, D…, End ─► Mended          the source's rows in place of the shadow's
 //! Ranges ─► Ranges                 between which keys the rows lie that only the shadow has
-//! Settled                          the table was found equal: its quarantine ends
+//! Settled                          the table was found equal: its quarantine ends, or, in a copy, it is whole
 //! C… ─► Schema                     the shadow's schema against the source's document
 //! Release                          the shadow's transaction ends; a held stream goes on
 //! ```
@@ -37,6 +38,12 @@ pub enum Ask {
         /// The stream shall wait at the position until [`Ask::Release`].
         hold: bool,
     },
+    /// In a copy: the shadow stands still until that is complete, so that any place is that of the
+    /// copy's snapshot. As a position that is held.
+    Standing {
+        /// The round of the copy.
+        copy_id: u64,
+    },
     /// Hash this table: the columns as they stand in the hashed rows.
     Table(Relation),
     /// The source's rows in these buckets of a table follow: 32 bytes each in
@@ -58,7 +65,8 @@ pub enum Ask {
     /// Between which keys the rows lie that [`Ask::Rows`] found only on the shadow?
     Ranges(Relation),
     /// A table was found equal at this place, and its mark of refused changes
-    /// ([`super::TableMarks`]) is to go: those up to here are no difference.
+    /// ([`super::TableMarks`]) is to go: those up to here are no difference. In a copy: its rows
+    /// of a former history are those of the snapshot, and count as one chunk.
     Settled {
         /// The table.
         relid: u32,
@@ -173,6 +181,10 @@ impl Message for Ask {
                 w.lsn(*lsn);
                 w.bool(*hold);
             }
+            Ask::Standing { copy_id } => {
+                w.u8(b'h');
+                w.u64(*copy_id);
+            }
             Ask::Table(relation) => {
                 w.u8(b't');
                 relation.write(w);
@@ -210,6 +222,7 @@ impl Message for Ask {
                 lsn: r.lsn("position")?,
                 hold: r.bool("hold")?,
             },
+            b'h' => Ask::Standing { copy_id: r.u64("copy id")? },
             b't' => Ask::Table(Relation::read(r)?),
             b'r' => {
                 let relation = Relation::read(r)?;
@@ -383,6 +396,7 @@ mod tests {
         let asks = [
             Ask::Stop,
             Ask::Position { seen: "10:12:10".to_owned(), lsn: Lsn(9), hold: true },
+            Ask::Standing { copy_id: 3 },
             Ask::Table(relation()),
             Ask::Rows { relation: relation(), buckets: vec![0, 1023] },
             Ask::Mend { hashed: relation(), relation: relation() },

@@ -120,7 +120,7 @@ async fn receipt(session: &Session, relids: &[u32], held: &HashMap<u32, Hold>) -
     }
     let mut chunks = origin::chunks(&**session).await?;
     chunks.retain(|chunk| relids.contains(&chunk.relid));
-    Ok(CatalogApplied { tables, chunks, left_out: Vec::new() })
+    Ok(CatalogApplied { tables, chunks, ..CatalogApplied::default() })
 }
 
 /// Waits until the round can no longer come to anything, and says why: a table

@@ -4,6 +4,7 @@
 //! ```text
 //!   ours    job ─► scry_sender ─► scry_platform ─► its embedded shadow
 //!   peer    CREATE SUBSCRIPTION in another cluster
+//!   peer    pgcopydb clone into that cluster, where it is installed
 //! ```
 //!
 //! Each round has both, in turns; what is printed are the ratios of each
@@ -15,6 +16,7 @@ use crate::{cpu, setting};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::content::{self, TableName};
 use scry_testkit::{Cluster, ClusterOptions, Lab, Pair, PairOptions, Platform, PlatformOptions, wait};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What one way of doing the work took.
@@ -68,7 +70,8 @@ pub fn follow(lab: &Lab) -> Result<()> {
             println!("round {}: {changes} transactions", round + 1);
         }
         bench.compare()?;
-        print(if spread { "follow, spread keys" } else { "follow, pgbench" }, &rounds);
+        let what = if spread { "follow, spread keys" } else { "follow, pgbench" };
+        print(what, "PostgreSQL's own subscription", &rounds);
     }
     Ok(())
 }
@@ -86,6 +89,8 @@ pub fn small(lab: &Lab) -> Result<()> {
 
 fn copy_of(what: &str, lab: &Lab, bench: &Bench) -> Result<()> {
     let mut rounds = Vec::new();
+    let mut by_pgcopydb = Vec::new();
+    let has_pgcopydb = std::process::Command::new("pgcopydb").arg("version").output().is_ok();
     for round in 0..setting("BENCH_ROUNDS", 3) {
         let ours = |bench: &Bench| bench.copy_ours(lab, round);
         let (ours, peer) = if round % 2 == 0 {
@@ -95,8 +100,16 @@ fn copy_of(what: &str, lab: &Lab, bench: &Bench) -> Result<()> {
             (ours(bench)?, peer)
         };
         rounds.push((ours, peer));
+        if has_pgcopydb {
+            by_pgcopydb.push((ours, bench.copy_pgcopydb(lab)?));
+        }
     }
-    print(what, &rounds);
+    print(what, "PostgreSQL's own subscription", &rounds);
+    if has_pgcopydb {
+        print(what, "pgcopydb clone", &by_pgcopydb);
+    } else {
+        println!("\npgcopydb is not installed: not measured");
+    }
     Ok(())
 }
 
@@ -310,6 +323,44 @@ impl Bench {
         Ok(figures)
     }
 
+    /// `pgcopydb clone` into a database of the peer's cluster, with the job count that takes it
+    /// the least time. It copies the schema too, and runs VACUUM ANALYZE.
+    fn copy_pgcopydb(&self, lab: &Lab) -> Result<Figures> {
+        let mut best: Option<Figures> = None;
+        for jobs in ["2", "4"] {
+            self.peer_sql("DROP DATABASE IF EXISTS pgcopydb")?;
+            self.peer_sql("CREATE DATABASE pgcopydb")?;
+            let uri = |cluster: &Cluster, database: &str| {
+                let socket = cluster.socket_dir.display().to_string().replace('/', "%2F");
+                format!("postgres://postgres@{socket}:{}/{database}", cluster.port())
+            };
+            let dir = lab.path(&format!("pgcopydb{jobs}"));
+            let _ = std::fs::remove_dir_all(&dir);
+            let figures = self.measure(&self.pair.platform, || {
+                let mut command = lab.user.command("pgcopydb");
+                // It calls pg_dump and pg_restore.
+                let pg_dump = self.pair.source.command("pg_dump");
+                let programs =
+                    Path::new(pg_dump.get_program()).parent().context("pg_dump has no directory")?;
+                let path = std::env::var("PATH").unwrap_or_default();
+                command.env("PATH", format!("{}:{path}", programs.display()));
+                command.env("XDG_DATA_HOME", lab.path("xdg")).arg("clone").arg("--dir").arg(&dir);
+                command.args(["--source", &uri(&self.pair.source, "postgres")]);
+                command.args(["--target", &uri(&self.peer, "pgcopydb")]);
+                command.args(["--table-jobs", jobs, "--no-owner", "--no-acl", "--skip-extensions"]);
+                let done = command.output().context("start pgcopydb")?;
+                ensure!(done.status.success(), "pgcopydb: {}", String::from_utf8_lossy(&done.stderr));
+                Ok(())
+            })?;
+            self.require_equal(&mut self.peer.client("pgcopydb")?)?;
+            if best.is_none_or(|best| figures.wall < best.wall) {
+                best = Some(figures);
+            }
+        }
+        self.peer_sql("DROP DATABASE pgcopydb")?;
+        best.context("pgcopydb was not run")
+    }
+
     pub fn compare(&self) -> Result<()> {
         self.require_equal(&mut self.pair.shadow_client()?)?;
         self.require_equal(&mut self.peer.client("postgres")?)
@@ -342,7 +393,7 @@ pub fn at(sorted: &[f64], share: f64) -> f64 {
     sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-fn print(what: &str, rounds: &[(Figures, Figures)]) {
+fn print(what: &str, peer: &str, rounds: &[(Figures, Figures)]) {
     println!("\n{what}; {} rounds, medians\n", rounds.len());
     println!(
         "{:30}  {:>8}  {:>10}  {:>10}  {:>12}",
@@ -363,7 +414,7 @@ fn print(what: &str, rounds: &[(Figures, Figures)]) {
         );
     };
     column("scry-backfill", rounds.iter().map(|(ours, _)| *ours).collect());
-    column("PostgreSQL's own subscription", rounds.iter().map(|(_, peer)| *peer).collect());
+    column(peer, rounds.iter().map(|(_, peer)| *peer).collect());
     let ratios = |pick: fn(&Figures) -> Duration| {
         let ratio =
             |(ours, peer): &(Figures, Figures)| pick(peer).as_secs_f64() / pick(ours).as_secs_f64().max(0.01);

@@ -6,12 +6,12 @@
 //! ```
 //!
 //! `BENCH_STALL` (600) seconds without a platform, half of it before and after without a job, so that
-//! checkpoints weigh the same in both; `BENCH_SCALE` (20). Fails where more WAL is kept than the hard bound and what one look of the guard
-//! lets through.
+//! checkpoints weigh the same in both; `BENCH_SCALE` (20). Fails where more WAL is kept than the hard
+//! bound and what one look of the guard lets through.
 
 use crate::{replication, setting};
 use anyhow::{Context, Result, ensure};
-use scry_testkit::{Lab, Pair, PairOptions};
+use scry_testkit::{Lab, Pair, PairOptions, pair};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -76,18 +76,22 @@ struct Seen {
 
 fn watch(pair: &Pair, time: Duration) -> Result<Seen> {
     let mut seen = Seen { wal_mb: 0, states: BTreeMap::new() };
+    let mut client = pair.source_client()?;
     let start = Instant::now();
     while start.elapsed() < time {
         let kept =
             "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0)::int8 / 1048576
                     FROM pg_replication_slots";
-        seen.wal_mb = seen.wal_mb.max(pair.sql(kept)?.parse().context("read the size of the WAL kept")?);
-        let row = pair.status()?.into_iter().next().context("there is no job")?;
+        let kept: i64 = client.query_one(kept, &[])?.get(0);
+        seen.wal_mb = seen.wal_mb.max(u64::try_from(kept).unwrap_or_default());
+        let status = pair::rows(&mut client, "SELECT * FROM scry_backfill.status")?;
+        let row = status.into_iter().next().context("there is no job")?;
         if !row["why"].is_empty() {
             let state = format!("state {}, WAL {}", row["state"], row["wal_state"]);
             seen.states.entry(state).or_insert_with(|| (start.elapsed().as_secs_f64(), row));
         }
-        std::thread::sleep(Duration::from_millis(250));
+        // One connection, one look a second: the load has both processors.
+        std::thread::sleep(Duration::from_secs(1));
     }
     Ok(seen)
 }
