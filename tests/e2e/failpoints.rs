@@ -69,6 +69,7 @@ struct Bench<'a> {
     pair: Pair,
     file: PathBuf,
     rows: u32,
+    copies: u32,
 }
 
 impl Bench<'_> {
@@ -86,7 +87,7 @@ impl Bench<'_> {
         pair.sql("CREATE TABLE hit(id int PRIMARY KEY, t text); CREATE TABLE emptied(id int PRIMARY KEY)")?;
         pair.start_job("*")?;
         pair.wait_for_shadow(PATIENT)?;
-        Ok(Bench { lab, pair, file, rows: 0 })
+        Ok(Bench { lab, pair, file, rows: 0, copies: 0 })
     }
 
     /// Sets the failpoint, or takes it back.
@@ -128,6 +129,9 @@ impl Bench<'_> {
             wait::until_true("the slot to be dropped", SOON, || {
                 Ok(self.pair.sql("SELECT count(*) FROM pg_replication_slots")? == "0")
             })?;
+            // Of another schema all is copied; else it would be compared.
+            self.copies += 1;
+            self.pair.sql(&format!("CREATE TABLE copied_{}(id int PRIMARY KEY)", self.copies))?;
         }
         self.set(Some((who, step, action, time)))?;
         if of_copy {
