@@ -1,7 +1,7 @@
 //! Changes that the shadow refuses, with both policies, under load: told within
 //! seconds, and over when the cause is (delivery contract, rule 23).
 
-use super::{PATIENT, mixed_load, mixed_pair, worker_pid};
+use super::{PATIENT, SOON, mixed_load, mixed_pair, worker_pid};
 use anyhow::{Result, ensure};
 use scry_testkit::pair::rows;
 use scry_testkit::{Lab, Pair, PairOptions, scenario, wait};
@@ -193,6 +193,41 @@ fn tables_altered_during_the_first_copy_are_copied_all_the_same() {
         pair.sql("ALTER SYSTEM SET scry_backfill.max_rows_per_second = 0; SELECT pg_reload_conf()")?;
         pair.assert_equal()?;
         scry_testkit::schema_text::require_equal(&pair)?;
+        pair.assert_source_unharmed()
+    });
+}
+
+/// A table that could not follow a change gives its name back when the source drops it.
+#[test]
+fn a_table_that_was_left_behind_goes_with_the_sources() {
+    scenario("left_behind", |lab| {
+        let pair = Pair::start(lab, &PairOptions::default())?;
+        pair.sql("CREATE TABLE odd(a int); INSERT INTO odd VALUES (NULL), (1); CREATE TABLE other(id int PRIMARY KEY)")?;
+        pair.start_job_with(
+            "*",
+            "options => '{\"on_error\": \"quarantine\", \"keyless\": \"inserts_only\"}'",
+        )?;
+        pair.wait_for_shadow(PATIENT)?;
+        // Its deletes do not travel, so that the shadow has a row that the constraint forbids.
+        pair.sql("DELETE FROM odd WHERE a IS NULL; ALTER TABLE odd ALTER a SET NOT NULL")?;
+        wait::until_true("the table to be left out", SOON, || {
+            let mut shadow = pair.shadow_client()?;
+            let absent = "SELECT count(*) FROM scry_shadow.quarantined WHERE absent AND relation = 'odd'";
+            Ok(shadow.query_one(absent, &[])?.get::<_, i64>(0) == 1)
+        })?;
+        pair.sql(
+            "INSERT INTO odd VALUES (3); DROP TABLE odd; INSERT INTO other VALUES (1);
+             CREATE TABLE odd(a int PRIMARY KEY, b text); INSERT INTO odd VALUES (7, 'new')",
+        )?;
+        pair.assert_equal()?;
+        let columns: i64 = pair
+            .shadow_client()?
+            .query_one(
+                "SELECT count(*) FROM pg_attribute WHERE attrelid = 'odd'::regclass AND attnum > 0",
+                &[],
+            )?
+            .get(0);
+        ensure!(columns == 2, "the shadow has the old table still");
         pair.assert_source_unharmed()
     });
 }

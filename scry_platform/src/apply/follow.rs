@@ -53,7 +53,9 @@ pub async fn follow(
 ) -> Result<Followed> {
     super::lead::check_names(after)?;
     let still = start.absent.iter().copied().filter(|relid| !start.emptied.contains(relid)).collect();
-    let (old, new) = (without(start.before, start.absent), without(after, &still));
+    let left_behind = left_behind(session, start, after).await?;
+    let unknown = start.absent.difference(&left_behind).copied().collect();
+    let (old, new) = (without(start.before, &unknown), without(after, &still));
     let rows_too = start.policy == Policy::Quarantine;
     let (hold, refresh) = (start.emptied, start.refreshed);
     let change = SchemaChange { old: &old, new: &new, hold, again: &[], refresh, rows_too };
@@ -72,6 +74,25 @@ pub async fn follow(
     note_steps(session, &outcome).await?;
     refill::note(session, &new, &outcome.filled, start.emptied).await?;
     Ok(Followed { absent: outcome.absent, left_out, later: outcome.later })
+}
+
+/// Tables that could not follow, and are gone on the source: what this shadow has made of them
+/// goes as well, so that their names are free.
+async fn left_behind(session: &Session, start: &Start<'_>, after: &Catalog) -> Result<BTreeSet<u32>> {
+    let is_there = |relid: u32| after.objects.iter().any(|object| object.id().is_relation(relid));
+    let mut found = BTreeSet::new();
+    for object in &start.before.objects {
+        let Entry::Table(table) = &object.entry else { continue };
+        if !start.absent.contains(&object.oid) || is_there(object.oid) {
+            continue;
+        }
+        let name = quote::qualified(&table.schema, &table.name);
+        let made = session.query_opt(MADE, &[&name]).await;
+        if made.map_err(Error::sql("look for a table in scry_shadow.schema_step"))?.is_some() {
+            found.insert(object.oid);
+        }
+    }
+    Ok(found)
 }
 
 /// Drops what only a superuser may, after the transaction of a change is committed. Returns what
@@ -191,6 +212,10 @@ async fn note_steps(session: &Session, outcome: &Outcome) -> Result<()> {
     let cannot = || Error::sql("write scry_shadow.schema_step");
     session.execute(NOTE_STEPS, &[&steps, &undo, &relations]).await.map(drop).map_err(cannot())
 }
+
+/// A relation of this name, if it was made for the source: one of the shadow's own is not touched.
+const MADE: &str = "SELECT FROM scry_shadow.schema_step \
+    WHERE relation OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1::text)::pg_catalog.oid LIMIT 1";
 
 const NOTE_STEPS: &str = "INSERT INTO scry_shadow.schema_step (step, undo, relation) \
     SELECT n.step, n.undo, pg_catalog.to_regclass(n.relation)::pg_catalog.oid \

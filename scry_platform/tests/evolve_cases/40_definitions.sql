@@ -118,3 +118,15 @@ ALTER TABLE c.t DROP COLUMN b; DROP EXTENSION citext; CREATE EXTENSION hstore SC
 ALTER EXTENSION hstore SET SCHEMA public;
 --
 DROP EXTENSION hstore;
+--- views that read each other
+CREATE VIEW c.a AS SELECT 1 AS x; CREATE VIEW c.b AS SELECT * FROM c.a;
+--
+CREATE OR REPLACE VIEW c.a AS SELECT * FROM c.b;
+--
+DROP VIEW c.a, c.b;
+--- a sequence whose value lies beyond its new bounds
+CREATE SEQUENCE c.s START WITH 32;
+--=
+SELECT setval('c.s', 64);
+--
+ALTER SEQUENCE c.s RESTART WITH 24 INCREMENT BY 4 MAXVALUE 36 MINVALUE 5 CYCLE;

@@ -47,7 +47,23 @@ pub(super) fn entangled(changes: &Changes<'_>) -> Vec<Step> {
     };
     let parts = objects.into_iter().filter(is_part);
     let steps = parts.filter_map(|object| Some(drop_step(object, "part")?.need(Need::Nothing)));
-    steps.chain(changes.dropped.iter().flat_map(|object| values(object))).collect()
+    let steps = steps.chain(changes.dropped.iter().flat_map(|object| values(object)));
+    steps.chain(views_at_once(changes)).collect()
+}
+
+/// Views that are gone, in one statement: they may have read each other.
+fn views_at_once(changes: &Changes<'_>) -> Option<Step> {
+    let views: Vec<(&Object, String)> = changes
+        .dropped
+        .iter()
+        .filter_map(|object| match &object.entry {
+            Entry::View(view) => Some((*object, qualified(&view.schema, &view.name))),
+            _ => None,
+        })
+        .collect();
+    let (first, _) = views.first().filter(|_| views.len() > 1)?;
+    let names: Vec<&str> = views.iter().map(|(_, name)| name.as_str()).collect();
+    Some(Step::new(first, "part", vec![format!("DROP VIEW IF EXISTS {}", names.join(", "))]))
 }
 
 /// What computes values of a table's columns, or checks those of a domain.

@@ -161,8 +161,17 @@ fn sequence(context: &Context<'_>, want: &Object, a: &Sequence, b: &Sequence) ->
     let shape = |s: &Sequence| (s.data_type.clone(), sequence_options(s));
     let mut settle = Settle::default();
     if shape(a) != shape(b) {
+        // Its value here is ahead of the last one used there (`log_cnt`, commands/sequence.c), so that it
+        // may lie beyond new bounds; the stream brings what it becomes.
+        let into_bounds = format!(
+            "SELECT pg_catalog.setval({}::pg_catalog.regclass, \
+             least(greatest(last_value, {min}), {max}), true) FROM {name} WHERE last_value NOT BETWEEN {min} AND {max}",
+            literal(&name),
+            min = b.min,
+            max = b.max
+        );
         let sql = format!("ALTER SEQUENCE {name} AS {}{}", b.data_type, sequence_options(b));
-        settle.own.push(Step::new(want, "options", vec![sql]));
+        settle.own.push(Step::new(want, "options", vec![into_bounds, sql]));
     }
     let owner = |s: &Sequence| {
         let owner = s.owner.as_ref()?;
