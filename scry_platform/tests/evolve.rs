@@ -343,8 +343,16 @@ async fn what_takes_a_superuser_goes() {
     let left_out = twins.migrate("goes", make).await;
     // It says that it is disabled.
     assert!(matches!(left_out.as_slice(), [only] if only.object == "event trigger sees"), "{left_out:?}");
+    let rename = "CREATE TEXT SEARCH PARSER words (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype)";
+    assert_eq!(twins.migrate("goes", rename).await, []);
+    let rename = "ALTER TEXT SEARCH PARSER words RENAME TO parts; ALTER TEXT SEARCH PARSER parts SET SCHEMA ext; \
+        ALTER FOREIGN DATA WRAPPER bare RENAME TO naked";
+    assert_eq!(twins.migrate("goes", rename).await, []);
+    let named = "SELECT (SELECT count(*) FROM pg_ts_parser WHERE prsname = 'parts' AND prsnamespace = 'ext'::regnamespace) \
+        + (SELECT count(*) FROM pg_foreign_data_wrapper WHERE fdwname = 'naked')";
+    assert_eq!(twins.reader.query_one(named, &[]).await.unwrap().get::<_, i64>(0), 2);
     let drop = "DROP TABLE t; DROP SCHEMA ext CASCADE; DROP EXTENSION unaccent, amcheck; DROP EVENT TRIGGER sees; \
-        DROP FUNCTION see(); DROP SERVER nowhere; DROP FOREIGN DATA WRAPPER bare; DROP TABLE other; \
+        DROP FUNCTION see(); DROP SERVER nowhere; DROP FOREIGN DATA WRAPPER naked; DROP TABLE other; \
         DROP ACCESS METHOD heap_too";
     assert_eq!(twins.migrate("goes", drop).await, []);
     twins.compare("goes", "gone").await;

@@ -123,6 +123,9 @@ fn tables_that_the_shadow_cannot_have() {
             "SELECT count(*) FROM scry_backfill.check() WHERE object = 'public.here' AND level = 'warning' AND finding LIKE '%dblink_pkey_results%'",
         )?;
         ensure!(found == "1", "check() names it: {found}");
+        let found =
+            pair.sql("SELECT level, finding FROM scry_backfill.check() WHERE object = 'extension dblink'")?;
+        ensure!(found == "info|its files are not copied", "check() names the extension: {found}");
         let told = pair.sql(
             "SELECT count(*) > 0 FROM scry_backfill.events WHERE message LIKE '%public.away%left out%'",
         )?;

@@ -160,8 +160,8 @@ fn not_on_the_shadow(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Code that only a superuser may bring to a server: the shadow makes it if what it needs was
-/// put there by hand, and leaves it out otherwise, with all that needs it.
+/// Extensions, and code that only a superuser may bring to a server: the shadow makes them if what
+/// they need was put there by hand, and leaves them out otherwise, with all that needs them.
 fn privileged_code(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
     const SQL: &str = "
         SELECT CASE WHEN p.prokind = 'p' THEN 'procedure ' ELSE 'function ' END || p.oid::regprocedure::text,
@@ -181,6 +181,11 @@ fn privileged_code(findings: &mut Vec<Finding>) -> Result<(), Refusal> {
         WHERE t.oid >= 16384 AND t.typtype = 'b' AND t.typelem = 0 AND NOT n.nspname ^@ 'pg_'
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
                 WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+        UNION ALL
+        SELECT 'extension ' || quote_ident(x.extname), 'its files are not copied',
+            'The shadow has it only if it is installed there, and trusted or on the platform''s list; see its left_out.'
+        FROM pg_catalog.pg_extension AS x
+        WHERE x.oid >= 16384 AND x.extname <> 'scry_backfill'
         ORDER BY 1
         LIMIT 100";
     for (object, finding, remedy) in triples(SQL, &[])? {

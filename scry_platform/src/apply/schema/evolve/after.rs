@@ -30,7 +30,7 @@ pub(super) fn later(refused: &[Refused], dropped: &[&Object]) -> Vec<Step> {
 }
 
 /// Kinds that are a superuser's own on the shadow: they have no owner, or may have no other.
-fn is_superusers(entry: &Entry) -> bool {
+pub(super) fn is_superusers(entry: &Entry) -> bool {
     matches!(
         entry,
         Entry::Extension(_)
@@ -38,6 +38,8 @@ fn is_superusers(entry: &Entry) -> bool {
             | Entry::AccessMethod(_)
             | Entry::EventTrigger(_)
             | Entry::Language(_)
+            | Entry::TextSearchParser(_)
+            | Entry::TextSearchTemplate(_)
     )
 }
 

@@ -273,11 +273,34 @@ impl<'a> Evolution<'a> {
         }
         // In the order given: a temporary name first.
         for step in renames.objects {
-            refused.extend(self.runner.rounds(vec![step]).await?);
+            for refusal in self.runner.rounds(vec![step]).await? {
+                refused.extend(self.beside(refusal).await?);
+            }
         }
         refused.extend(self.runner.rounds(columns).await?);
         self.judge(&refused)?;
         Ok(waiting)
+    }
+
+    /// What only a superuser may give another name gets it on his own connection: it stays if the
+    /// open transaction is rolled back, and is found so the next time. Returns what is refused.
+    async fn beside(&mut self, refused: Refused) -> Result<Option<Refused>> {
+        let entry = self.changes.changed.iter().find(|(old, _)| old.id() == refused.step.object);
+        let is_superusers = entry.is_some_and(|(old, _)| after::is_superusers(&old.entry));
+        let Some(admin) = self.runner.admin.as_ref().filter(|_| is_superusers && refused.code == "42501")
+        else {
+            return Ok(Some(refused));
+        };
+        let mut list = vec![ahead::PATIENCE.to_owned()];
+        list.extend(refused.step.sql.iter().cloned());
+        match admin.run(list).await {
+            Ok(()) => {
+                self.runner.done.push(refused.step);
+                Ok(None)
+            }
+            Err(error) if error.as_db_error().is_none() => Err(Error::sql("give another name")(error)),
+            Err(_) => Ok(Some(refused)),
+        }
     }
 
     /// Passes until the shadow says what the document says, or nothing more can be done.
