@@ -115,7 +115,7 @@ impl Copier {
         if !plan::is_to_be_compared(table) {
             return Ok(None);
         }
-        drop(open_table(plan, table));
+        let shape = open_table(plan, table).description().clone();
         let mut pace = Pace::new(round.job, self.limits);
         pace.begin();
         let watch = Box::new(move |rows, bytes| match rows {
@@ -125,7 +125,15 @@ impl Copier {
         let copy_id = plan.head().copy_id;
         let found = Link::watched(&self.verifier, watch)
             .and_then(|mut link| run::bring_up(&mut link, copy_id, table.relid, table.filenode))
-            .map_err(|refusal| Lost { message: refusal.finding(), hint: String::new() })?;
+            .map_err(|refusal| Lost {
+                message: format!(
+                    "could not compare table {}.{}: {}",
+                    shape.schema,
+                    shape.name,
+                    refusal.finding()
+                ),
+                hint: refusal.remedy().to_owned(),
+            })?;
         drop(open_table(plan, table));
         plan::compared(table, found.map(|found| found.mended));
         Ok(found.map(|found| found.rows))

@@ -93,7 +93,7 @@ async fn load(
         ::metrics::counter!(metrics::CHUNKS_REPEATED, "shadow" => shadow.database.clone()).increment(1);
         return chunk.repeated(rows);
     }
-    if which == Which::First {
+    if which == Which::First(Before::Kept) {
         former::make_room(session, &start.relation).await?;
     }
     let mut left = Left::Rows;
@@ -132,14 +132,15 @@ async fn run(session: &Session, sql: &str, what: &str, name: &str) -> Result<()>
 /// its table on hold. The row is locked against whoever would begin another
 /// one meanwhile.
 async fn check_copy(session: &Session, hello: &Hello, start: &ChunkStart) -> Result<Which> {
-    let sql = "SELECT generation, copy_id, copy_state FROM scry_shadow.origin FOR SHARE";
+    let sql = "SELECT generation, copy_id, copy_state, schema_kept FROM scry_shadow.origin FOR SHARE";
     let row = session.query_opt(sql, &[]).await.map_err(Error::sql("read scry_shadow.origin"))?;
     let Some(row) = row.filter(|r| r.get::<_, i64>("generation").cast_unsigned() == hello.generation) else {
         return Err(not_under_way(start));
     };
     let copy_id = row.get::<_, i64>("copy_id").cast_unsigned();
     match row.get("copy_state") {
-        "copying" if copy_id == start.copy_id => Ok(Which::First),
+        "copying" if copy_id == start.copy_id && row.get("schema_kept") => Ok(Which::First(Before::Kept)),
+        "copying" if copy_id == start.copy_id => Ok(Which::First(Before::New)),
         "copied" if is_late(session, start).await? => Ok(Which::Late),
         _ => Err(not_under_way(start)),
     }
@@ -148,10 +149,19 @@ async fn check_copy(session: &Session, hello: &Hello, start: &ChunkStart) -> Res
 /// Which copy a chunk belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
-    /// The shadow's first: nobody reads there yet.
-    First,
+    /// The generation's first: nobody reads there yet.
+    First(Before),
     /// That of a table on hold.
     Late,
+}
+
+/// What the tables of a first copy were before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// They were made for it.
+    New,
+    /// Those of a former history: they may have rows.
+    Kept,
 }
 
 async fn is_late(session: &Session, start: &ChunkStart) -> Result<bool> {
@@ -254,10 +264,12 @@ async fn put_aside(
     let name = relation_map::full_name(&start.relation);
     let run = async |sql: &str| session.batch_execute(sql).await.map_err(Error::sql("put a chunk aside"));
     run("BEGIN").await?;
-    check_copy(session, hello, start).await?;
+    let which = check_copy(session, hello, start).await?;
     if claim(session, start, &name).await? {
         let relation = &start.relation;
-        former::make_room(session, relation).await?;
+        if which == Which::First(Before::Kept) {
+            former::make_room(session, relation).await?;
+        }
         quarantine::diverge(&**session, relation, &error.to_string()).await?;
     }
     run("COMMIT").await?;
@@ -282,8 +294,7 @@ async fn copy_rows(
     let mut next = Some(reader.expect().await?);
     *left = Left::Rows;
     let is_large = next.as_ref().is_some_and(|frame| frame.payload().len() >= ANEW_FROM);
-    let anew =
-        which == Which::First && start.chunks == 1 && is_large && begin_anew(session, relation).await?;
+    let anew = which != Which::Late && start.chunks == 1 && is_large && begin_anew(session, relation).await?;
     let sink = session.copy_in(&copy_statement(relation, anew)).await.map_err(what())?;
     let mut sink = Sink::new(sink, relation.format);
     let expected = loop {

@@ -23,7 +23,6 @@ use crate::{Error, Result, verify};
 use scry_wire::catalog::{Catalog, Entry};
 use scry_wire::message::{Hello, LeftOutText, Relation};
 use tokio_postgres::GenericClient;
-use tokio_postgres::error::SqlState;
 
 /// Begins the copy of `round` with the tables as they are, if they may be compared. Returns what
 /// the shadow does not have of the schema; `None` if all is to be made anew.
@@ -39,7 +38,33 @@ pub async fn begin(
     document: &[u8],
 ) -> Result<Option<Vec<LeftOutText>>> {
     session.batch_execute("BEGIN").await.map_err(Error::sql("begin"))?;
-    let begun = within(shadow, hello, session, round, catalog, document).await;
+    let begun = async {
+        // A stream of the former history waits here, and then finds another one.
+        let usable = session.query_opt(LOCK_USABLE, &[&hello.generation.cast_signed()]).await;
+        if usable.map_err(Error::sql("read scry_shadow.origin"))?.is_none() {
+            return Ok(None);
+        }
+        if !verify::is_same_schema(shadow, session, catalog).await? {
+            return Ok(None);
+        }
+        let left_out = origin::left_out(&**session).await?;
+        origin::forget_history(&**session).await?;
+        origin::begin_copy(&**session, hello, round).await?;
+        origin::store_catalog(&**session, Some(document)).await?;
+        origin::store_left_out(&**session, &left_out).await?;
+        let tables: Vec<u32> = super::lead::table_names(catalog).into_keys().collect();
+        let noted =
+            session.execute(NOTE, &[&tables]).await.map_err(Error::sql("write scry_shadow.former"))?;
+        let kept = session.batch_execute("UPDATE scry_shadow.origin SET schema_kept = true").await;
+        kept.map_err(Error::sql("update scry_shadow.origin"))?;
+        set_sequences(session, catalog).await?;
+        tracing::info!(
+            shadow = %shadow.database, generation = hello.generation, copy_id = round.copy_id, tables = noted,
+            "the schema is the source's still; tables are compared before they are copied"
+        );
+        Ok(Some(left_out))
+    }
+    .await;
     if let Ok(Some(_)) = begun {
         session.batch_execute("COMMIT").await.map_err(Error::sql("commit the beginning of a copy"))?;
         return begun;
@@ -53,39 +78,6 @@ pub async fn begin(
         }
         begun => begun,
     }
-}
-
-async fn within(
-    shadow: &Shadow,
-    hello: &Hello,
-    session: &Session,
-    round: &Round,
-    catalog: &Catalog,
-    document: &[u8],
-) -> Result<Option<Vec<LeftOutText>>> {
-    // A stream of the former history waits here, and then finds another one.
-    let usable = session.query_opt(LOCK_USABLE, &[&hello.generation.cast_signed()]).await;
-    if usable.map_err(Error::sql("read scry_shadow.origin"))?.is_none() {
-        return Ok(None);
-    }
-    if !verify::is_same_schema(shadow, session, catalog).await? {
-        return Ok(None);
-    }
-    let left_out = origin::left_out(&**session).await?;
-    origin::forget_history(&**session).await?;
-    origin::begin_copy(&**session, hello, round).await?;
-    origin::store_catalog(&**session, Some(document)).await?;
-    origin::store_left_out(&**session, &left_out).await?;
-    let tables: Vec<u32> = super::lead::table_names(catalog).into_keys().collect();
-    let noted = session.execute(NOTE, &[&tables]).await.map_err(Error::sql("write scry_shadow.former"))?;
-    let kept = session.batch_execute("UPDATE scry_shadow.origin SET schema_kept = true").await;
-    kept.map_err(Error::sql("update scry_shadow.origin"))?;
-    set_sequences(session, catalog).await?;
-    tracing::info!(
-        shadow = %shadow.database, generation = hello.generation, copy_id = round.copy_id, tables = noted,
-        "the schema is the source's still; tables are compared before they are copied"
-    );
-    Ok(Some(left_out))
 }
 
 /// Sequences stand where the source's do; the stream brings what comes later.
@@ -134,17 +126,7 @@ pub async fn make_room(session: &Session, relation: &Relation) -> Result<()> {
     if noted == 0 {
         return Ok(());
     }
-    let (table, name) = (relation_map::qualified(relation), relation_map::full_name(relation));
-    let cannot = || Error::sql(format!("empty {name}"));
-    session.batch_execute("SAVEPOINT scry_former").await.map_err(cannot())?;
-    match session.batch_execute(&format!("TRUNCATE ONLY {table}")).await {
-        // Other tables refer to it.
-        Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
-            let sql = format!("ROLLBACK TO SAVEPOINT scry_former; DELETE FROM ONLY {table}");
-            session.batch_execute(&sql).await.map_err(cannot())
-        }
-        emptied => emptied.map_err(cannot()),
-    }
+    super::lead::empty_tables(session, &[&relation_map::qualified(relation)]).await
 }
 
 /// The table's rows are those of the snapshot: it counts as one chunk of this round.

@@ -175,24 +175,31 @@ fn begun_anew(ledger: &[LedgerTable], named: usize) -> Vec<u32> {
 /// Empties tables and clears their lines in the ledger, in one transaction.
 async fn empty(session: &Session, relids: &[u32], names: &HashMap<u32, String>) -> Result<()> {
     let list: Vec<&str> = relids.iter().filter_map(|relid| names.get(relid)).map(String::as_str).collect();
-    let rows = match list.as_slice() {
-        [] => String::new(),
-        list => format!("TRUNCATE ONLY {}; ", list.join(", ONLY ")),
-    };
-    let relids: Vec<String> = relids.iter().map(u32::to_string).collect();
-    let ledger =
-        format!("DELETE FROM scry_shadow.chunk WHERE relid = ANY ('{{{}}}'::oid[])", relids.join(","));
-    // One string is one transaction.
-    let done = session.batch_execute(&format!("{rows}{ledger}")).await;
-    match done {
-        // Foreign keys were made already.
-        Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
-            let rows: String = list.iter().map(|name| format!("DELETE FROM ONLY {name}; ")).collect();
-            session.batch_execute(&format!("{rows}{ledger}")).await
-        }
-        done => done,
+    let cannot = || Error::sql("clear the ledger of tables that are copied anew");
+    session.batch_execute("BEGIN").await.map_err(cannot())?;
+    empty_tables(session, &list).await?;
+    let ledger = "DELETE FROM scry_shadow.chunk WHERE relid = ANY ($1)";
+    session.execute(ledger, &[&relids]).await.map_err(cannot())?;
+    session.batch_execute("COMMIT").await.map_err(cannot())
+}
+
+/// Empties tables (as SQL names them), in the open transaction, whether or not others refer to them.
+pub(super) async fn empty_tables(session: &Session, tables: &[&str]) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
     }
-    .map_err(Error::sql("empty tables that are copied anew"))
+    let list = tables.join(", ONLY ");
+    let cannot = || Error::sql(format!("empty {list}"));
+    session.batch_execute("SAVEPOINT scry_empty").await.map_err(cannot())?;
+    match session.batch_execute(&format!("TRUNCATE ONLY {list}")).await {
+        // Foreign keys of other tables.
+        Err(error) if error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) => {
+            let rows: String = tables.iter().map(|table| format!("; DELETE FROM ONLY {table}")).collect();
+            let sql = format!("ROLLBACK TO SAVEPOINT scry_empty{rows}");
+            session.batch_execute(&sql).await.map_err(cannot())
+        }
+        emptied => emptied.map_err(cannot()),
+    }
 }
 
 /// Another history or schema: everything recorded goes, then the schema is made.

@@ -188,7 +188,7 @@ impl Conversation<'_> {
             return self.sender.send(&Tell::At { exact: false }).await;
         };
         let opened: Option<(PgLsn, Vec<u32>)> = async {
-            self.session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            self.session.batch_execute(BEGIN).await?;
             let row = self.session.query_opt(POSITION, &[]).await?;
             Ok(row.map(|row| (row.get(0), row.get(1))))
         }
@@ -206,10 +206,7 @@ impl Conversation<'_> {
     async fn standing(&mut self, copy_id: u64) -> Result<()> {
         self.release().await?;
         let cannot = || Error::sql("take a snapshot of the shadow");
-        self.session
-            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .await
-            .map_err(cannot())?;
+        self.session.batch_execute(BEGIN).await.map_err(cannot())?;
         let ids: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
             [&self.generation.cast_signed(), &copy_id.cast_signed()];
         let exact = self.session.query_opt(IN_COPY, &ids).await.map_err(cannot())?.is_some();
@@ -396,6 +393,7 @@ async fn patiently<T>(sender: &FrameSender, answer: &mut oneshot::Receiver<T>) -
     }
 }
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// The first query: with it the transaction's snapshot is taken.
 const POSITION: &str =
     "SELECT applied_lsn, ARRAY(SELECT relid FROM scry_shadow.hold) FROM scry_shadow.origin";
