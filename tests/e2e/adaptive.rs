@@ -68,6 +68,31 @@ fn a_copy_gives_way_and_says_so() {
 }
 
 #[test]
+fn sessions_that_have_ended_are_no_pressure() {
+    scenario("adaptive_ended", |lab| {
+        let pair = large_pair(lab, true)?;
+        let sessions = |many: usize| -> Result<()> {
+            let clients = (0..many).map(|_| pair.source_client()).collect::<Result<Vec<_>>>()?;
+            for mut client in clients {
+                client.batch_execute("SELECT 1")?;
+            }
+            Ok(())
+        };
+        sessions(8 * std::thread::available_parallelism().map_or(1, usize::from))?;
+        pair.start_job_with("large", "options => '{\"max_rows_per_second\": 100000}'")?;
+        let mut limiters = Vec::new();
+        while pair.sql("SELECT state FROM scry_backfill.status")? != "streaming" {
+            limiters.push(pair.sql("SELECT limiter FROM scry_backfill.status")?);
+            std::thread::sleep(Duration::from_millis(200));
+            ensure!(limiters.len() < 500, "the copy does not end; {}", pair.describe_status());
+        }
+        ensure!(limiters.len() > 4, "the copy was over too soon");
+        ensure!(limiters.iter().all(|limiter| limiter != "adaptive"), "{limiters:?}");
+        pair.assert_equal()
+    });
+}
+
+#[test]
 fn without_adaptive_nothing_gives_way() {
     scenario("not_adaptive", |lab| {
         let pair = large_pair(lab, false)?;

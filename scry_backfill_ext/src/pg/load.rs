@@ -35,7 +35,9 @@ pub fn sample(ours: &[i32]) -> Sample {
         let header = &*pg_sys::ProcGlobal;
         for index in 0..header.allProcCount as usize {
             let process = header.allProcs.add(index);
-            let pid = (&raw const (*process).pid).read_volatile();
+            // An entry may keep its pid, and that it waits for nothing, when its process has ended;
+            // its latch is disowned in every version (storage/lmgr/proc.c, `ProcKill`).
+            let pid = (&raw const (*process).procLatch.owner_pid).read_volatile();
             if pid == 0 || (*process).databaseId == pg_sys::InvalidOid || ours.contains(&pid) {
                 continue;
             }
