@@ -22,8 +22,11 @@ const CHUNK_BLOCKS_MIN: u32 = 512;
 /// Most blocks in a chunk: 64 MB of table, so that repeating one costs little.
 const CHUNK_BLOCKS_MAX: u32 = 8192;
 
-/// Most blocks of a table that is one chunk: 512 MB.
-const WHOLE_BLOCKS_MAX: u32 = 1 << 16;
+/// Most blocks of a table that is one chunk wherever it may be: 512 MB, some seconds.
+const WHOLE_BLOCKS: u32 = 1 << 16;
+
+/// Most blocks of a table that is one chunk because it is hardly more than a worker's share: 4 GB.
+const WHOLE_BLOCKS_MAX: u32 = 1 << 19;
 
 /// Chunks that each worker should find, so that all end at about the same time.
 const CHUNKS_PER_WORKER: u64 = 8;
@@ -34,11 +37,13 @@ pub fn chunk_blocks(blocks: u64, workers: usize) -> u32 {
     u32::try_from(wanted).unwrap_or(u32::MAX).clamp(CHUNK_BLOCKS_MIN, CHUNK_BLOCKS_MAX)
 }
 
-/// Chunks of a table of so many blocks in a copy of `all` blocks by so many workers. One that is
-/// no more than a worker's share is one chunk: the shadow loads whole tables at less cost.
+/// Chunks of a table of so many blocks in a copy of `all` blocks by so many workers. The shadow
+/// loads whole tables at about three quarters of the cost (decision 23): so one that is no more
+/// than a worker's share and a third is one chunk, and so is a small one.
 fn chunks(blocks: u32, all: u64, workers: usize, size: u32) -> u32 {
     let share = all / workers.max(1) as u64;
-    if blocks <= WHOLE_BLOCKS_MAX && u64::from(blocks) <= share { 1 } else { blocks.div_ceil(size).max(1) }
+    let is_fair = blocks <= WHOLE_BLOCKS_MAX && u64::from(blocks) <= share + share / 3;
+    if blocks <= WHOLE_BLOCKS || is_fair { 1 } else { blocks.div_ceil(size).max(1) }
 }
 
 /// Makes the plan for `tables` and says how many blocks a chunk has; tables
@@ -232,10 +237,12 @@ mod tests {
 
     #[test]
     fn a_table_within_its_share_is_one_chunk() {
-        assert_eq!(chunks(40_000, 80_000, 2, 5_000), 1);
-        assert_eq!(chunks(40_001, 80_000, 2, 5_000), 9);
+        assert_eq!(chunks(400_000, 600_000, 2, 5_000), 1);
+        assert_eq!(chunks(400_001, 600_000, 2, 5_000), 81);
         assert_eq!(chunks(0, 0, 0, CHUNK_BLOCKS_MIN), 1);
-        assert_eq!(chunks(WHOLE_BLOCKS_MAX + 1, u64::MAX, 2, CHUNK_BLOCKS_MAX), 9);
+        assert_eq!(chunks(WHOLE_BLOCKS, u64::from(WHOLE_BLOCKS), 4, CHUNK_BLOCKS_MAX), 1);
+        assert_eq!(chunks(WHOLE_BLOCKS + 1, u64::from(WHOLE_BLOCKS), 4, CHUNK_BLOCKS_MAX), 9);
+        assert_eq!(chunks(WHOLE_BLOCKS_MAX + 1, u64::MAX, 2, CHUNK_BLOCKS_MAX), 65);
     }
 
     #[test]

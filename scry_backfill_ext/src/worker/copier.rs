@@ -16,7 +16,7 @@ use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, Hello, Message, Relati
 use super::job;
 use super::pace::{Limits, Pace};
 use super::session::{self, Identity, Round, Session};
-use super::shmem::{CopyPhase, Desired, JobRef, Level};
+use super::shmem::{CopyPhase, JobRef, Level};
 use crate::batch::Batch;
 use crate::catalog;
 use crate::failpoint::{self, step};
@@ -68,7 +68,7 @@ fn run(job: JobRef, number: usize) {
     let mut copier =
         Copier { round, identity, verifier, plan, session: None, batch: Batch::new(Tag::Rows), limits, pace };
     while let Some(claim) = plan::claim(&copier.plan, number) {
-        copier.wait_while_paused();
+        copier.round.wait_while_paused();
         let rows = copier.copy(claim);
         plan::done(&copier.plan, number, claim, rows);
         job.live().copy_rows.fetch_add(rows, Relaxed);
@@ -155,12 +155,19 @@ impl Copier {
         send(round, handoff, &start.to_frame())?;
         self.pace.begin();
         let (from, to) = plan::blocks(plan, table, claim.chunk);
-        let rows = if to > from {
-            let mut way = Way { round, handoff, pace: &mut self.pace, table };
-            send_rows(&mut way, &mut self.batch, &mut scan, from, to)?
-        } else {
-            0
-        };
+        let (mut at, mut rows) = (from, 0);
+        while at < to {
+            if at > from {
+                // The lock is given back now and then: DDL of the source waits for that at most.
+                drop(scan);
+                round.wait_while_paused();
+                scan = open_table(plan, table);
+            }
+            let upto = to.min(at.saturating_add(LOCKED_BLOCKS));
+            let mut way = Way { round, handoff: &mut *handoff, pace: &mut self.pace, table };
+            rows += send_rows(&mut way, &mut self.batch, &mut scan, at, upto)?;
+            at = upto;
+        }
         drop(scan);
         failpoint::hit(step::CHUNK_READ);
         send(round, handoff, &ChunkEnd { rows }.to_frame())?;
@@ -173,14 +180,6 @@ impl Copier {
             });
         }
         Ok(done.rows)
-    }
-
-    fn wait_while_paused(&self) {
-        while self.round.job.desired() == Desired::Pause {
-            latch::wait(PAUSE_TICK);
-            self.round.leave_if_over();
-        }
-        self.round.leave_if_over();
     }
 }
 
@@ -284,6 +283,7 @@ fn as_receipt(job: JobRef, frame: &Frame) -> Result<Option<ChunkDone>, Lost> {
     session::other_frame(job, frame).map(|()| None)
 }
 
+/// Blocks that are read under one lock of their table: 64 MB.
+const LOCKED_BLOCKS: u32 = 8192;
 const LOST_PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_TICK: Duration = Duration::from_millis(500);
 const RECEIPT_TICK: Duration = Duration::from_secs(1);

@@ -121,6 +121,15 @@ impl Round {
             worker::exit(0);
         }
     }
+
+    /// Waits as long as the user wants the job to pause.
+    pub fn wait_while_paused(self) {
+        while self.job.desired() == Desired::Pause {
+            latch::wait(PAUSE_TICK);
+            self.leave_if_over();
+        }
+        self.leave_if_over();
+    }
 }
 
 fn attempt(job: JobRef, identity: &Identity, may_pause: bool) -> Result<Session, Lost> {
@@ -203,3 +212,4 @@ fn refused(refuse: &Refuse) -> ! {
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 const WAIT_TICK: Duration = Duration::from_secs(1);
+const PAUSE_TICK: Duration = Duration::from_millis(500);
