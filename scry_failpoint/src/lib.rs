@@ -23,10 +23,12 @@ pub mod step {
     pub const APPLIED: &str = "platform::applied";
     /// The shadow has committed; the confirmation is next.
     pub const COMMITTED: &str = "platform::committed";
+    /// The shadow shows changes that its disk may lack; bringing them there is next.
+    pub const SHOWN: &str = "platform::shown";
     /// A chunk's rows are committed; its receipt is next.
     pub const CHUNK_COMMITTED: &str = "platform::chunk_committed";
     /// All of them.
-    pub const ALL: [&str; 5] = [SENT, RECEIVED, APPLIED, COMMITTED, CHUNK_COMMITTED];
+    pub const ALL: [&str; 6] = [SENT, RECEIVED, APPLIED, COMMITTED, SHOWN, CHUNK_COMMITTED];
 }
 
 /// A step was told to fail.

@@ -191,6 +191,44 @@ async fn a_shadow_that_is_down_is_waited_for_on_the_same_connection() {
 }
 
 #[tokio::test]
+async fn what_the_shadow_shows_is_confirmed_when_it_is_on_its_disk() {
+    let mut platform = Platform::new();
+    let points = platform.home.path().join("failpoints");
+    std::fs::write(&points, "").unwrap();
+    platform.args = ["--journal", "file"].map(str::to_owned).to_vec();
+    platform.env = vec![("SCRY_FAILPOINTS", points.clone())];
+    platform.start().await;
+    // Nobody but us brings the shadow's WAL to its disk.
+    let cluster = platform.data_dir().join("shadow/postgresql.auto.conf");
+    let settings = "wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\n";
+    std::fs::write(&cluster, settings).unwrap();
+    kill_server(platform.postmaster().unwrap()).await;
+    platform.start_if_stopped().await;
+    platform.copied(&[]).await;
+    let mut stream = platform.peer(Role::Stream).await;
+    stream.welcome().await;
+    stream.send_batch(&transactions(1, 5)).await;
+    stream.confirmed(position(5)).await;
+
+    std::fs::write(&points, "platform::shown=return(sleep)").unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.send_batch(&transactions(6, 20)).await;
+    let shadow = platform.shadow().await;
+    eventually(numbers(20), async || ids(&shadow).await).await;
+    drop(shadow);
+    // What is applied again is applied slowly.
+    std::fs::write(&points, "platform::applied=return(sleep)").unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    kill_server(platform.postmaster().unwrap()).await;
+    platform.start_if_stopped().await;
+    let shadow = platform.shadow().await;
+    assert_eq!(ids(&shadow).await, numbers(5), "the crash took what nobody was told of");
+    std::fs::write(&points, "").unwrap();
+    stream.confirmed(position(20)).await;
+    assert_eq!(ids(&shadow).await, numbers(20), "out of the journal");
+}
+
+#[tokio::test]
 async fn an_unfinished_transaction_of_an_old_connection_leaves_nothing() {
     let platform = platform(&[]).await;
     let mut old = platform.peer(Role::Stream).await;

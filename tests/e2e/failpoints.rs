@@ -21,7 +21,7 @@ enum Who {
 
 /// The steps, whether they are the copy's, and when they are hit: the time after so many are let pass. All that
 /// the server calls while it decodes is among them.
-const POINTS: [(Who, &str, bool, u32); 20] = [
+const POINTS: [(Who, &str, bool, u32); 21] = [
     (Who::Worker, "slot_created", true, 1),
     (Who::Worker, "snapshot_exported", true, 1),
     (Who::Worker, "chunk_read", true, 2),
@@ -40,6 +40,7 @@ const POINTS: [(Who, &str, bool, u32); 20] = [
     (Who::Platform, step::RECEIVED, false, 2),
     (Who::Platform, step::APPLIED, false, 2),
     (Who::Platform, step::COMMITTED, false, 2),
+    (Who::Platform, step::SHOWN, false, 2),
     (Who::Worker, "confirm_received", false, 2),
     (Who::Worker, "slot_confirmed", false, 2),
 ];
@@ -47,7 +48,7 @@ const POINTS: [(Who, &str, bool, u32); 20] = [
 const ACTIONS: [&str; 4] = ["error", "panic", "exit", "sleep"];
 
 /// What `make test` runs: each program, each action, the copy and the stream.
-const SELECTION: [(&str, &str); 14] = [
+const SELECTION: [(&str, &str); 15] = [
     ("slot_created", "exit"),
     ("chunk_sent", "panic"),
     (step::CHUNK_COMMITTED, "exit"),
@@ -60,6 +61,7 @@ const SELECTION: [(&str, &str); 14] = [
     ("piece", "panic"),
     (step::APPLIED, "panic"),
     (step::COMMITTED, "exit"),
+    (step::SHOWN, "exit"),
     ("confirm_received", "error"),
     ("slot_confirmed", "sleep"),
 ];

@@ -17,12 +17,14 @@
 //! grows. Nothing of this survives a restart: the journal and the shadow's
 //! position do.
 
+use super::keep::{self, Keeper};
 use super::worker::{Ended, Input, Worker, open_locked};
 use crate::accept::link::FrameSender;
 use crate::journal::{Identity, Journal, Journals, Opened, Tail, blocking};
 use crate::origin::Origin;
-use crate::shadow::Shadow;
+use crate::shadow::{Session, Shadow};
 use crate::{Error, Result, metrics};
+use scry_wire::Lsn;
 use scry_wire::message::{Confirm, CopyState, Refuse};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -204,17 +206,29 @@ impl Drop for Attached {
 pub enum Outlet<'a> {
     /// To the connection that it lives with: what is applied is confirmed.
     Link(&'a FrameSender),
-    /// To the journal, and to whoever is connected.
-    Journal(&'a Seat, Arc<Journal>),
+    /// To the keeper, who tells the journal, and to whoever is connected.
+    Journal(&'a Seat, watch::Sender<Lsn>),
 }
 
 impl Outlet<'_> {
-    /// The shadow shows this, and keeps it.
+    /// Sets a session up for the worker: what stands in a journal need not wait for the disk.
+    pub async fn set_up(&self, session: &Session) -> Result<()> {
+        match self {
+            Outlet::Link(_) => Ok(()),
+            Outlet::Journal(..) => {
+                let sql = "SET synchronous_commit = off";
+                session.batch_execute(sql).await.map_err(Error::sql("prepare a session on the shadow"))
+            }
+        }
+    }
+
+    /// The shadow has committed this: to a connection it is confirmed at once; before the journal
+    /// hears of it, it is kept.
     pub async fn confirm(&self, confirm: Confirm) -> Result<()> {
         match self {
             Outlet::Link(sender) => sender.send(&confirm).await,
-            Outlet::Journal(_, journal) => {
-                journal.set_applied(confirm.applied_lsn);
+            Outlet::Journal(_, shown) => {
+                shown.send_replace(confirm.applied_lsn);
                 Ok(())
             }
         }
@@ -225,7 +239,7 @@ impl Outlet<'_> {
     pub fn connection(&self) -> Option<(u64, FrameSender)> {
         match self {
             Outlet::Link(sender) => Some((0, (*sender).clone())),
-            Outlet::Journal(seat, _) => seat.lock().connection.clone(),
+            Outlet::Journal(seat, ..) => seat.lock().connection.clone(),
         }
     }
 
@@ -237,16 +251,21 @@ impl Outlet<'_> {
 }
 
 /// Attaches a connection: it has begun in the journal. The applier is to be
-/// started after that: it must not meet what is dropped.
+/// started after that: it must not meet what is dropped. `is_kept`: the shadow
+/// has said its position just now, and that it keeps it.
 pub async fn attach(
     shadow: &Arc<Shadow>,
     journaling: &Arc<Journaling>,
     origin: &Origin,
+    is_kept: bool,
     timeline: u32,
 ) -> Result<(Attached, Opened)> {
     let journal = open(shadow, journaling, origin).await?;
-    let (of, applied) = (journal.clone(), origin.applied_lsn);
-    let opened = blocking(move || of.begin(applied, timeline)).await??;
+    // What was applied here since the platform began has gone through this journal.
+    let known = journal.applied();
+    let kept = if is_kept || known == Lsn::INVALID { origin.applied_lsn } else { known };
+    let of = journal.clone();
+    let opened = blocking(move || of.begin(kept, timeline)).await??;
     {
         let mut held = shadow.seat.lock();
         held.attached = true;
@@ -383,14 +402,18 @@ async fn attempt(
         let origin = shadow.refresh(&session).await?;
         let ours = |o: &Origin| o.copy_state == CopyState::Copied && identity(o) == journal.identity();
         let origin = origin.filter(ours).ok_or_else(super::stream::another_history)?;
+        // What an earlier applier has left, which may have been killed.
+        keep::flush(&session).await?;
         let tail = Tail::new(journal.clone(), origin.applied_lsn).await?;
-        let outlet = Outlet::Journal(&shadow.seat, journal.clone());
+        let (shown, shows) = watch::channel(origin.applied_lsn);
+        let keeper = Keeper::open(shadow, shows, journal.clone()).await?;
+        let outlet = Outlet::Journal(&shadow.seat, shown);
         let worker = Worker::new(shadow, &origin, session, outlet, tail.timeline()).await?;
         let worker = worker.beginning_at(tail.base());
-        Ok::<_, Error>((worker, Input::journal(tail, shadow.seat.wanted.subscribe())))
+        Ok::<_, Error>((worker, keeper, Input::journal(tail, shadow.seat.wanted.subscribe())))
     };
     let lasts = |error: Error| (matches!(error, Error::Busy(_) | Error::Journal { .. }), error);
-    let (mut worker, input) = begun.await.map_err(lasts)?;
+    let (mut worker, mut keeper, input) = begun.await.map_err(lasts)?;
     shadow.seat.state.send_replace(State::Running);
     *pause = RETRY_FIRST;
     let mut origins = shadow.watch();
@@ -399,6 +422,7 @@ async fn attempt(
     };
     let result = tokio::select! {
         result = worker.run(input) => result,
+        error = keeper.run() => Err(error),
         _ = origins.wait_for(is_other) => Err(super::stream::another_history()),
     };
     match result {
@@ -406,7 +430,7 @@ async fn attempt(
             worker.abandon().await;
             Ok(Ended::Again)
         }
-        Ok(ended) => Ok(ended),
+        Ok(Ended::Done) => keeper.keep().await.map(|()| Ended::Done).map_err(|error| (false, error)),
         Err(error) => {
             worker.give_up(&error).await;
             // A statement that another attempt can do: the session or its server, not the change.

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! begin, change, commit, keepalive ─► order ─► reached
-//!     step (what a commit of the shadow would move) ─► COMMIT, flushed ─► durable ─► Confirm
+//!     step (what a commit of the shadow would move) ─► COMMIT ─► durable ─► Confirm
 //! ```
 //!
-//! `applied` is the position that is durable on the shadow, `reached` the one
-//! that the next commit makes durable. Invariants: both only move forward; a
+//! `applied` is the position that the shadow has committed, `reached` the one
+//! that the next commit moves it to. A commit is durable when it returns, or,
+//! where a journal has its changes, before anybody is told of it (`keep`). Invariants: both only move forward; a
 //! step is given out between transactions only, so the shadow commits whole
 //! ones; there is no other way to a confirmation than [`Course::durable`], which
-//! wants the step that the shadow has flushed. What it does not do: no I/O, no
+//! wants the step that the shadow has committed. What it does not do: no I/O, no
 //! clock. The simulation of `tests/simulation` runs it as it stands here.
 
 use super::order::{Order, Turn};
@@ -85,7 +86,7 @@ impl Course {
         self.place < self.floor
     }
 
-    /// The shadow has committed `step`, and has flushed it. Gives what may be
+    /// The shadow has committed `step`. Gives what may be
     /// confirmed now: only what this connection has sent, since what the shadow
     /// had before stands in the welcome.
     pub fn durable(&mut self, step: Step) -> Result<Option<Confirm>> {
@@ -125,13 +126,13 @@ impl Course {
         (!self.in_transaction()).then_some(Step { from: self.applied, to: self.reached })
     }
 
-    /// The position that is durable.
+    /// The position that the shadow has committed.
     #[must_use]
     pub fn applied(&self) -> Lsn {
         self.applied
     }
 
-    /// The position that the next commit makes durable.
+    /// The position that the next commit moves it to.
     #[must_use]
     pub fn reached(&self) -> Lsn {
         self.reached

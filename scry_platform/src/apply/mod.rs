@@ -1,7 +1,7 @@
 //! From frames to the shadow's tables.
 //!
 //! ```text
-//! stream: frames ─► [journal ─► applier] ─► worker ─► course, order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
+//! stream: frames ─► [journal ─► applier, keep] ─► worker ─► course, order ─► writer ─► log ─► rows: statement ─► pipeline ─► shadow
 //!                                               │   └─ runs of inserts ─► copy_rows ─► COPY ─┘
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
@@ -29,6 +29,7 @@ pub mod follow;
 pub mod former;
 pub mod halt;
 pub mod hold;
+pub mod keep;
 pub mod lead;
 pub mod order;
 pub mod pipeline;

@@ -13,6 +13,7 @@
 //! the shadow, and was sent on this connection or stood in its welcome.
 
 use super::applier::{self, Attached, Journaling, Outlet, State};
+use super::keep;
 use super::worker::{Input, Link, Next, Worker, open_locked};
 use crate::accept::link::FrameSender;
 use crate::journal::border::{Borders, Scanned};
@@ -83,19 +84,22 @@ async fn journaled(
 ) -> Result<()> {
     let known = tokio::time::timeout(ASK_TIMEOUT, ask(shadow, hello)).await;
     // A shadow that does not answer is taken for what it was.
-    let origin = match known {
-        Ok(Ok(origin)) => origin,
-        Ok(Err(error)) => remembered(shadow, error)?,
-        Err(_) => shadow.origin(),
+    let (mut is_kept, origin) = match known {
+        Ok(Ok(origin)) => (true, origin),
+        Ok(Err(error)) => (false, remembered(shadow, error)?),
+        Err(_) => (false, shadow.origin()),
     };
     let was_begun = is_begun(origin.as_ref(), hello);
     if !was_begun {
         sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
         wait_until_begun(shadow, hello).await?;
+        // Its position was written when the copy began, by a commit that was waited for.
+        is_kept = true;
     }
     let begun = |o: &Origin| is_begun(Some(o), hello);
-    let origin = shadow.origin().filter(begun).ok_or_else(another_history)?;
-    let (attached, opened) = applier::attach(shadow, journaling, &origin, hello.timeline).await?;
+    let origin = if is_kept && was_begun { origin } else { shadow.origin() };
+    let origin = origin.filter(begun).ok_or_else(another_history)?;
+    let (attached, opened) = applier::attach(shadow, journaling, &origin, is_kept, hello.timeline).await?;
     let is_copied = is_copied(Some(&origin), hello);
     if is_copied {
         attached.start();
@@ -134,11 +138,12 @@ async fn journaled(
     pump.run(Link::start(intake), copied).await
 }
 
-/// What the shadow says of itself.
+/// What the shadow says of itself, and keeps.
 async fn ask(shadow: &Shadow, hello: &Hello) -> Result<Option<Origin>> {
     let session = shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
     origin::touch(&*session, hello).await?;
     let origin = shadow.refresh(&session).await?;
+    keep::flush(&session).await?;
     session.close().await;
     Ok(origin)
 }

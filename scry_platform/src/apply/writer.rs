@@ -348,7 +348,7 @@ impl Writer {
     }
 
     /// Commits, with the position moved `from` … `to`. When this returns, all of
-    /// it is flushed.
+    /// it is flushed, unless the session was set up not to wait for that.
     pub async fn commit(&mut self, generation: u64, from: Lsn, to: Lsn, rows: u64) -> Result<()> {
         self.write_log().await?;
         self.write_run().await?;

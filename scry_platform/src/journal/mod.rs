@@ -9,7 +9,7 @@
 //! Role: what stands here and is durable is confirmed to the source, whatever
 //! the shadow does, so that a shadow that is slow or stopped keeps no WAL in
 //! production. A shadow that keeps up costs nothing but the write: it takes the
-//! changes from memory, its own commits are what is confirmed, and segments
+//! changes from memory, what it has brought to its own disk is confirmed, and segments
 //! are removed before anybody has waited for their way to the disk.
 //!
 //! Invariants:

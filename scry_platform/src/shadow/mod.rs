@@ -25,6 +25,7 @@ pub use session::{Connector, Purpose, Session};
 
 use crate::apply::applier::{self, Journaling, Seat};
 use crate::apply::halt::Halts;
+use crate::apply::keep;
 use crate::origin::{self, Origin};
 use crate::{Error, Result};
 use embedded::Embedded;
@@ -339,6 +340,8 @@ async fn prepare(
     let mut session = owner.open(Purpose::Apply).await?;
     origin::migrate(&mut session).await?;
     let origin = origin::load(&*session).await?;
+    // An earlier platform may have been killed before it did.
+    keep::flush(&session).await?;
     session.close().await;
     Ok(Shadow::new(owner, admin, origin, journaling))
 }

@@ -27,6 +27,7 @@ pub struct Platform {
     pub home: tempfile::TempDir,
     pub port: u16,
     pub args: Vec<String>,
+    pub env: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -36,7 +37,7 @@ impl Platform {
         let home = tempfile::Builder::new().prefix("plat-").tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Platform { home, port, args: Vec::new(), child: None }
+        Platform { home, port, args: Vec::new(), env: Vec::new(), child: None }
     }
 
     pub async fn started() -> Self {
@@ -52,7 +53,7 @@ impl Platform {
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scry_platform"));
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"]);
-        command.arg(self.data_dir()).args(&self.args);
+        command.arg(self.data_dir()).args(&self.args).envs(self.env.iter().cloned());
         if is_root() {
             let user = std::env::var("SCRY_TEST_USER").unwrap_or_else(|_| "postgres".to_owned());
             command.args(["--run-as", &user]);

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Invariants: whole source transactions, in commit order, with the position
-//! in the same shadow transaction; the outlet is told only after that commit is
-//! flushed; one writer a shadow (its owner's seat, an advisory lock against
-//! other platforms, and the position's own compare-and-set).
+//! in the same shadow transaction; the outlet is told only after that commit, and
+//! without a journal after its flush; one writer a shadow (its owner's seat, an
+//! advisory lock against other platforms, and the position's own compare-and-set).
 //!
 //! [`input`] is where changes come from, [`halts`] where the stream stands
 //! still, [`holds`] and [`schema`] what they say in their names.
@@ -118,6 +118,7 @@ impl<'a> Worker<'a> {
         outlet: Outlet<'a>,
         timeline: u32,
     ) -> Result<Self> {
+        outlet.set_up(&session).await?;
         let rounds = Rounds::load(&*session, origin.copy_id).await?;
         let (hold_news, marks_news) = (shadow.watch_holds(), shadow.watch_marks());
         follow::catch_up(&session).await?;
@@ -137,7 +138,8 @@ impl<'a> Worker<'a> {
             course: Course::new(origin.applied_lsn),
             assembler: Assembler::new(),
             batch: Batch::default(),
-            position_written: Instant::now(),
+            // The first one is written at once: somebody may wait for it.
+            position_written: Instant::now().checked_sub(POSITION_PAUSE).unwrap_or_else(Instant::now),
             holds,
             rounds,
             hold_news,
@@ -421,6 +423,7 @@ impl<'a> Worker<'a> {
     /// long as the session lives.
     async fn renew_session(&mut self) -> Result<()> {
         let fresh = self.shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
+        self.outlet.set_up(&fresh).await?;
         let guard = std::mem::take(&mut self.writer.guard);
         let writer = Writer::new(fresh, RelationMap::default()).await?.on_timeline(self.timeline);
         let relations = std::mem::replace(&mut self.writer, writer).into_relations();
