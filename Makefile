@@ -83,7 +83,8 @@ install: ## installs extension, scry_sender and scry_platform into PG_CONFIG's d
 	cargo pgrx install -p scry_backfill_ext --release --pg-config $(PG_CONFIG) $${sudo:+--sudo}; \
 	$$sudo install -m 755 $(TARGET)/release/scry_sender $(TARGET)/release/scry_platform "$$($(PG_CONFIG) --bindir)"
 
-bench: ## every measurement of bench/README.md, beside its peer
+bench: ## every measurement of bench/README.md, beside its peers
+	bench/peers
 	bench/run
 
 audit: ## licenses, sources and known holes of the dependencies, by cargo-deny

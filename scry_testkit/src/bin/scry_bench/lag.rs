@@ -11,7 +11,8 @@
 //! commits with `synchronous_commit = on`: WAL that is not flushed nobody may decode. `BENCH_SECONDS`
 //! (20) is the time of a run, `BENCH_ROUNDS` (3) how many there are.
 
-use crate::replication::{Bench, PATIENCE, at, pgbench, spread};
+use crate::clusters::{Bench, PATIENCE, pgbench};
+use crate::race::{at, spread};
 use crate::setting;
 use anyhow::{Context, Result, anyhow, ensure};
 use scry_testkit::Client;
@@ -28,7 +29,6 @@ const LOOK: Duration = Duration::from_micros(200);
 /// Commit on the source to visible on the shadow, at 500 transactions a second.
 pub fn run(bench: &Bench) -> Result<()> {
     let seconds = setting("BENCH_SECONDS", 20);
-    bench.pair.sql("ALTER DATABASE postgres SET synchronous_commit = on")?;
     bench.begin()?;
     println!(
         "{:30}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}",

@@ -110,7 +110,7 @@ impl Run {
 
 impl Figures {
     fn at(&self, share: f64) -> f64 {
-        crate::replication::at(&self.sorted_ms, share)
+        crate::race::at(&self.sorted_ms, share)
     }
 
     /// A line of the table.

@@ -6,23 +6,30 @@
 //!   scry_bench adaptive  pgbench beside a copy that gives way, and one that does not
 //!   scry_bench verify    the hash of a table beside a count of its rows
 //!   scry_bench follow    a backlog into the shadow, beside PostgreSQL's own subscription
-//!   scry_bench copy      the first copy, beside the same
-//!   scry_bench small     the first copy of thousands of small tables, beside the same
-//!   scry_bench lag       commit on the source to visible on the shadow, beside the same
+//!   scry_bench copy      the first copy, beside the same, pgcopydb, Debezium and plain COPY
+//!   scry_bench small     the first copy of thousands of small tables, beside the subscription
+//!   scry_bench grow      copying and following ten times as much
+//!   scry_bench lag       commit on the source to visible on the shadow, beside the subscription
 //!   scry_bench throughput  pgbench at full speed while it is followed, beside the same
 //!   scry_bench stall     pgbench while the platform is stopped, and the WAL that is kept
 //! ```
 
 mod adaptive;
-mod cpu;
+mod clusters;
+mod copy;
+mod debezium;
 mod decode;
+mod follow;
 mod lag;
 mod latency;
-mod replication;
+mod measure;
+mod race;
 mod stall;
 mod verify;
+mod workload;
 
 use anyhow::{Result, bail};
+use clusters::{Bench, Tables};
 use scry_testkit::Lab;
 use std::process::ExitCode;
 
@@ -43,11 +50,12 @@ fn run(which: &str) -> Result<()> {
         "decode" => decode::run(&Lab::new("decode")?),
         "adaptive" => adaptive::run(&Lab::new("adaptive")?),
         "verify" => verify::run(&Lab::new("verify")?),
-        "follow" => replication::follow(&Lab::new("follow")?),
-        "copy" => replication::copy(&Lab::new("copy")?),
-        "small" => replication::small(&Lab::new("small")?),
-        "lag" => lag::run(&replication::Bench::new(&Lab::new("lag")?)?),
-        "throughput" => lag::throughput(&replication::Bench::new(&Lab::new("throughput")?)?),
+        "follow" => follow::run(&Lab::new("follow")?),
+        "copy" => copy::run(&Lab::new("copy")?),
+        "small" => copy::small(&Lab::new("small")?),
+        "grow" => copy::grow(&Lab::new("grow")?).and_then(|()| follow::grow(&Lab::new("grow")?)),
+        "lag" => lag::run(&Bench::new(&Lab::new("lag")?, Tables::Spread)?),
+        "throughput" => lag::throughput(&Bench::new(&Lab::new("throughput")?, Tables::Spread)?),
         "stall" => stall::run(&Lab::new("stall")?),
         _ => bail!("there is no such measurement; bench/README.md names them"),
     }

@@ -9,7 +9,7 @@
 //! checkpoints weigh the same in both; `BENCH_SCALE` (20). Fails where more WAL is kept than the hard
 //! bound and what one look of the guard lets through.
 
-use crate::{replication, setting};
+use crate::{clusters, setting};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::{Lab, Pair, PairOptions, pair};
 use std::collections::BTreeMap;
@@ -98,5 +98,5 @@ fn watch(pair: &Pair, time: Duration) -> Result<Seen> {
 
 /// At full speed.
 fn pgbench(pair: &Pair, seconds: u64) -> Result<f64> {
-    replication::pgbench(pair, &["-c", "4", "-j", "2", "-T", &seconds.to_string()])
+    clusters::pgbench(pair, &["-c", "4", "-j", "2", "-T", &seconds.to_string()])
 }
