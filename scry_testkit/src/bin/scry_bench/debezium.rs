@@ -86,6 +86,7 @@ publication.autocreate.mode=disabled
 slot.name={}
 slot.drop.on.stop=false
 schema.include.list=public
+message.prefix.exclude.list=.*
 snapshot.mode={}
 snapshot.max.threads=2
 snapshot.fetch.size=10240
