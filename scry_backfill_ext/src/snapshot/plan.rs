@@ -19,8 +19,9 @@ use crate::worker::shmem::JobRef;
 /// the shadow costs little beside its rows.
 const CHUNK_BLOCKS_MIN: u32 = 512;
 
-/// Most blocks in a chunk: 64 MB of table, so that repeating one costs little.
-const CHUNK_BLOCKS_MAX: u32 = 8192;
+/// Most blocks in a chunk of a table that is cut, and most that are read under one lock of any:
+/// 64 MB, so that repeating or waiting costs little.
+pub const CHUNK_BLOCKS_MAX: u32 = 8192;
 
 /// Most blocks of a table that is one chunk wherever it may be: 512 MB, some seconds.
 const WHOLE_BLOCKS: u32 = 1 << 16;
@@ -38,7 +39,7 @@ pub fn chunk_blocks(blocks: u64, workers: usize) -> u32 {
 }
 
 /// Chunks of a table of so many blocks in a copy of `all` blocks by so many workers. The shadow
-/// loads whole tables at about three quarters of the cost (decision 23): so one that is no more
+/// loads whole tables at about three quarters of the cost (decision 26): so one that is no more
 /// than a worker's share and a third is one chunk, and so is a small one.
 fn chunks(blocks: u32, all: u64, workers: usize, size: u32) -> u32 {
     let share = all / workers.max(1) as u64;

@@ -163,7 +163,7 @@ impl Copier {
                 round.wait_while_paused();
                 scan = open_table(plan, table);
             }
-            let upto = to.min(at.saturating_add(LOCKED_BLOCKS));
+            let upto = to.min(at.saturating_add(plan::CHUNK_BLOCKS_MAX));
             let mut way = Way { round, handoff: &mut *handoff, pace: &mut self.pace, table };
             rows += send_rows(&mut way, &mut self.batch, &mut scan, at, upto)?;
             at = upto;
@@ -283,7 +283,5 @@ fn as_receipt(job: JobRef, frame: &Frame) -> Result<Option<ChunkDone>, Lost> {
     session::other_frame(job, frame).map(|()| None)
 }
 
-/// Blocks that are read under one lock of their table: 64 MB.
-const LOCKED_BLOCKS: u32 = 8192;
 const LOST_PAUSE: Duration = Duration::from_millis(200);
 const RECEIPT_TICK: Duration = Duration::from_secs(1);

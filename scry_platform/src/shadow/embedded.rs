@@ -188,8 +188,8 @@ impl Embedded {
     }
 }
 
-/// Large values are compressed by lz4 where the server was built with it: a copy of rows with values of
-/// some kilobytes spends most of its time in pglz. A column that names its method keeps it.
+/// Large values are compressed by lz4 where the server was built with it: pglz is a good part of what
+/// loading rows with values of some kilobytes costs (decision 26). A column that names its method keeps it.
 async fn compress_fast(client: &Client, owner: &str) -> Result<()> {
     let sql = "SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression' AND $1 = ANY (enumvals)";
     if exists(client, sql, "lz4").await? {

@@ -19,13 +19,12 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Settings of the source and of the peers' target.
-const CONF: [&str; 6] = [
+const CONF: [&str; 5] = [
     "fsync = on",
     "shared_buffers = '1GB'",
     "max_wal_size = '8GB'",
     "checkpoint_timeout = '30min'",
     "autovacuum = off",
-    "listen_addresses = '127.0.0.1'",
 ];
 
 /// The tables that are there besides pgbench's.

@@ -16,7 +16,7 @@
 use crate::clusters::{Bench, PATIENCE, Tables};
 use crate::debezium::Debezium;
 use crate::measure::Figures;
-use crate::race::{Contender, Work, median, race};
+use crate::race::{Contender, Work, print_growth, race};
 use crate::setting;
 use anyhow::{Context, Result, ensure};
 use scry_testkit::content::TableName;
@@ -63,28 +63,17 @@ pub fn small(lab: &Lab) -> Result<()> {
 
 /// Ten times the rows: a row must not cost more than it does among fewer.
 pub fn grow(lab: &Lab) -> Result<()> {
-    let mut costs = Vec::new();
-    for times in [1, 10] {
-        let larger = Lab::new("grow_copy")?;
-        let lab = if times == 1 { lab } else { &larger };
+    let mut races = Vec::new();
+    let larger = Lab::new("grow_copy")?;
+    for (lab, times) in [(lab, 1), (&larger, 10)] {
         let bench = Bench::scaled(lab, Tables::Docs, times)?;
         let number = Cell::new(0);
         let contenders = [Contender::new("scry-backfill", || ours(lab, &bench, &number))];
         let rows = bench.rows()?;
         let name = format!("copy of {times} times the data");
-        let figures = race(&Work { name: &name, unit: "rows", amount: rows }, &contenders, || Ok(()))?;
-        let ours = figures.first().context("nothing was measured")?;
-        let of = |pick: fn(&Figures) -> f64| median(&ours.iter().map(pick).collect::<Vec<_>>()) / rows as f64;
-        costs.push((of(|f| f.wall.as_secs_f64()), of(Figures::cpu_of_all)));
+        races.push((race(&Work { name: &name, unit: "rows", amount: rows }, &contenders, || Ok(()))?, rows));
     }
-    if let [small, large] = costs.as_slice() {
-        println!(
-            "\na row among ten times as many costs {:.2} of the time and {:.2} of the cpu",
-            large.0 / small.0,
-            large.1 / small.1
-        );
-    }
-    Ok(())
+    print_growth(&races)
 }
 
 /// A job into a new platform.

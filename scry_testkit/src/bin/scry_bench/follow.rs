@@ -8,7 +8,7 @@
 
 use crate::clusters::{Bench, PATIENCE, Tables};
 use crate::measure::Figures;
-use crate::race::{Contender, Work, median, race};
+use crate::race::{Contender, Work, print_growth, race};
 use crate::{setting, workload};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::Lab;
@@ -28,22 +28,11 @@ pub fn grow(lab: &Lab) -> Result<()> {
     let bench = Bench::new(lab, Tables::Spread)?;
     bench.begin()?;
     let changes = setting("BENCH_CHANGES", 800_000);
-    let mut costs = Vec::new();
+    let mut races = Vec::new();
     for changes in [changes / 4, changes / 4 * 10] {
-        let figures = follow(&bench, "follow, pgbench", changes, false)?;
-        let ours = figures.first().context("nothing was measured")?;
-        let of =
-            |pick: fn(&Figures) -> f64| median(&ours.iter().map(pick).collect::<Vec<_>>()) / changes as f64;
-        costs.push((of(|f| f.wall.as_secs_f64()), of(Figures::cpu_of_all)));
+        races.push((follow(&bench, "follow, pgbench", changes, false)?, changes));
     }
-    if let [small, large] = costs.as_slice() {
-        println!(
-            "\na change among ten times as many costs {:.2} of the time and {:.2} of the cpu",
-            large.0 / small.0,
-            large.1 / small.1
-        );
-    }
-    Ok(())
+    print_growth(&races)
 }
 
 fn follow(bench: &Bench, name: &str, changes: u64, spread: bool) -> Result<Vec<Vec<Figures>>> {

@@ -3,7 +3,7 @@
 
 use crate::measure::{Figures, PARTS, Part};
 use crate::setting;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 /// One way of doing the work.
 pub struct Contender<'a> {
@@ -94,6 +94,24 @@ fn print(work: &Work<'_>, contenders: &[&Contender<'_>], all: &[Vec<Figures>]) -
         }
         println!("|");
     }
+    Ok(())
+}
+
+/// Prints what a unit costs among more of them, by the medians of ours: each element is what a
+/// race gave and its amount, the smaller one first.
+pub fn print_growth(races: &[(Vec<Vec<Figures>>, u64)]) -> Result<()> {
+    let cost = |(figures, amount): &(Vec<Vec<Figures>>, u64), pick: fn(&Figures) -> f64| {
+        let ours: Vec<f64> = figures.iter().take(1).flatten().map(pick).collect();
+        median(&ours) / *amount as f64
+    };
+    let [small, large] = races else { bail!("two races are compared") };
+    let ratio = |pick| cost(large, pick) / cost(small, pick);
+    println!(
+        "\namong {:.0} times as many one costs {:.2} of the time and {:.2} of the cpu",
+        large.1 as f64 / small.1 as f64,
+        ratio(|f| f.wall.as_secs_f64()),
+        ratio(Figures::cpu_of_all)
+    );
     Ok(())
 }
 
