@@ -13,13 +13,14 @@ use scry_wire::Error;
 use scry_wire::catalog::Catalog;
 use scry_wire::codec::{Reader, Writer};
 use scry_wire::frame::{Frame, Tag, seal};
-use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX};
+use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, PACK_BYTES_MAX, PACK_HEADER_LEN};
 use scry_wire::message::change::{Assembler, Change, ChangeWriter, OldKind, OldTuple};
 use scry_wire::message::piece::Mark;
 use scry_wire::message::{
     Ask, CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress,
     Hello, LateCopy, Message, Notice, Refuse, TableMarks, Tell, Welcome,
 };
+use scry_wire::pack;
 use scry_wire::tuple::{self, Field, Fields};
 
 /// Frames: all at once and in pieces gives the same; what was taken is sealed
@@ -229,4 +230,16 @@ pub fn catalog(input: &[u8]) {
     assert_eq!(document.objects.len(), again.objects.len());
     assert_eq!(document.differences(&again), [], "a document differs from itself");
     document.objects.iter().for_each(|object| drop(object.describe()));
+}
+
+/// Headers of packs, one after another with what they announce: what was read is written as the same
+/// bytes, and never asks for more than the bound.
+pub fn pack(mut input: &[u8]) {
+    while let Some((head, rest)) = input.split_first_chunk::<PACK_HEADER_LEN>() {
+        let Ok(header) = pack::Header::decode(head) else { return };
+        assert_eq!(header.encode(), *head, "a pack's header is not written as it was read");
+        assert!(header.raw <= PACK_BYTES_MAX && header.coded <= header.raw, "{header:?}");
+        assert!(header.kind == pack::Kind::End || header.coded >= pack::coded_min(header.raw), "{header:?}");
+        input = rest.get(header.coded..).unwrap_or_default();
+    }
 }

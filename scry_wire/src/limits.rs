@@ -42,5 +42,18 @@ pub const CHUNKS_MAX: u32 = 1 << 24;
 /// Bytes of a catalog document: 100,000 tables at 10 kB each.
 pub const CATALOG_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes of a pack's header.
+pub const PACK_HEADER_LEN: usize = 12;
+
+/// Bytes of frames in one pack, and so all that inflating one can take: the
+/// largest block of Zstandard (`Block_Maximum_Size`, RFC 8878), beyond which
+/// packs that stand alone gain little.
+pub const PACK_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes of frames for each byte of a compressed pack. Rows shrink to a third
+/// or a tenth, runs of one byte by thousands: what is beyond this is filled up
+/// by its writer, and costs a reader no more work than other bytes do.
+pub const PACK_RATIO_MAX: usize = 256;
+
 const _: () = assert!(FRAME_PAYLOAD_MAX <= u32::MAX as usize, "a payload's length fits its field");
 const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize, "a message's length fits its field");

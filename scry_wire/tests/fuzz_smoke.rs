@@ -92,7 +92,7 @@ fn golden(of_entry_point: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<(Str
 }
 
 fn is_frame(name: &str) -> bool {
-    name != "tuple" && !name.starts_with("change_") && !name.starts_with("mark_")
+    name != "tuple" && !["change_", "mark_", "pack_"].iter().any(|other| name.starts_with(other))
 }
 
 #[test]
@@ -127,4 +127,9 @@ fn tuples() {
 fn catalog_documents() {
     let document = include_bytes!("../../fuzz/corpus/catalog/two_tables");
     run("catalog", entry_points::catalog, &[("two_tables".to_owned(), document.to_vec())]);
+}
+
+#[test]
+fn packs() {
+    run("pack", entry_points::pack, &golden(|name, bytes| name.starts_with("pack_").then_some(bytes)));
 }

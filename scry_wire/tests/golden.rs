@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use scry_wire::Lsn;
 use scry_wire::codec::Reader;
 use scry_wire::frame::{Frame, Tag, seal};
-use scry_wire::limits::FRAME_HEADER_LEN;
+use scry_wire::limits::{FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, PACK_HEADER_LEN};
 use scry_wire::message::change::{
     Assembler, Begin, Change, ChangeWriter, Commit, OldKind, OldTuple, Sequence, TRUNCATE_CASCADE,
     TRUNCATE_RESTART,
@@ -22,6 +22,7 @@ use scry_wire::message::{
     CopyProgress, CopyState, DoneChunk, Format, Hello, LateCopy, LeftOutText, Level, Message, Notice, Refuse,
     RefuseKind, Relation, ReplicaIdentity, Role, TableMark, TableMarks, Welcome,
 };
+use scry_wire::pack::{self, Kind};
 use scry_wire::tuple::{Field, Fields};
 use std::fmt::Debug;
 
@@ -449,6 +450,28 @@ fn tuple() {
     }
     assert_eq!(read, [Field::Null, Field::Value(b""), Field::Value(b"ab"), Field::Unchanged]);
     assert!(fields.rest().unwrap().is_empty());
+}
+
+#[test]
+fn packs() {
+    let packs =
+        [("pack_plain", Kind::Plain, 5, 5), ("pack_zstd", Kind::Zstd, 64, 10), ("pack_end", Kind::End, 0, 0)];
+    for (name, kind, raw, coded) in packs {
+        let golden = golden(name);
+        let (head, body) = golden.split_first_chunk::<PACK_HEADER_LEN>().unwrap();
+        let header = pack::Header { kind, raw, coded };
+        assert_eq!(pack::Header::decode(head), Ok(header), "{name}");
+        assert_bytes(name, &header.encode(), head);
+        assert_eq!(body.len(), coded, "{name}");
+        assert_eq!(pack::begins(golden[0]), kind != Kind::End, "{name}");
+    }
+}
+
+#[test]
+fn no_frame_is_taken_for_a_pack() {
+    for len in [0, 1, FRAME_PAYLOAD_MAX] {
+        assert!(!pack::begins(sealed(Tag::Rows, true, 1, &vec![0x7a; len])[0]), "{len}");
+    }
 }
 
 /// A file that no test reads would hold nothing.

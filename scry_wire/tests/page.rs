@@ -6,7 +6,7 @@ mod hex;
 
 use scry_wire::catalog::{CATALOG_FORMAT, queries};
 use scry_wire::frame::{CONTENT_TYPE, Tag};
-use scry_wire::{limits, version};
+use scry_wire::{limits, pack, version};
 
 const PAGE: &str = include_str!("../../docs/wire-format.md");
 
@@ -55,6 +55,8 @@ fn limits_are_the_crates() {
         limits::JOB_TABLES_MAX,
         limits::MARKS_MAX,
         limits::CAUSE_BYTES_MAX,
+        limits::PACK_BYTES_MAX,
+        limits::PACK_RATIO_MAX,
         usize::try_from(limits::CHUNKS_MAX).unwrap(),
     ] {
         require(&with_commas(limit));
@@ -70,6 +72,16 @@ fn versions_are_the_crates() {
     }
     require(&format!("version of the document, {CATALOG_FORMAT};"));
     require(&format!("`{CONTENT_TYPE}`"));
+}
+
+#[test]
+fn packs_are_the_crates() {
+    require(&format!("| `{}` | the answer | `{}` |", pack::HEADER, pack::ZSTD));
+    for name in ["pack_plain", "pack_zstd", "pack_end"] {
+        require(&format!("`{}` ", char::from(hex::golden(name)[0])));
+    }
+    require(&format!("1 to {};", with_commas(limits::PACK_BYTES_MAX)));
+    require(&format!("`raw` / {};", limits::PACK_RATIO_MAX));
 }
 
 #[test]

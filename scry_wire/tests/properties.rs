@@ -441,6 +441,7 @@ proptest! {
         entry_points::change(&input);
         entry_points::tuple(&input);
         entry_points::catalog(&input);
+        entry_points::pack(&input);
     }
 }
 

@@ -7,13 +7,16 @@ use bytes::BytesMut;
 use scry_wire::Error;
 use scry_wire::codec::{Reader, Writer};
 use scry_wire::frame::{Frame, Tag, seal};
-use scry_wire::limits::{COLUMNS_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, MESSAGE_BYTES_MAX};
+use scry_wire::limits::{
+    COLUMNS_MAX, FRAME_HEADER_LEN, FRAME_PAYLOAD_MAX, MESSAGE_BYTES_MAX, PACK_BYTES_MAX, PACK_RATIO_MAX,
+};
 use scry_wire::message::change::{Assembler, Change};
 use scry_wire::message::piece::Mark;
 use scry_wire::message::{
     CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
     LateCopy, Message, Notice, Refuse, TableMarks, Welcome,
 };
+use scry_wire::pack::{Header as PackHeader, Kind};
 use scry_wire::tuple::{self, Fields};
 
 use hex::golden;
@@ -336,5 +339,53 @@ fn rejects_the_rest_of_a_tuple_that_is_cut() {
     for cut in 2..tuple.len() {
         let result = Fields::new(&tuple[..cut]).unwrap().rest();
         assert!(matches!(result, Err(Error::Truncated { .. })), "cut at {cut}");
+    }
+}
+
+// Packs.
+
+fn pack(kind: u8, raw: usize, coded: usize) -> Result<PackHeader, Error> {
+    let mut bytes = PackHeader { kind: Kind::Plain, raw, coded }.encode();
+    bytes[0] = kind;
+    PackHeader::decode(&bytes)
+}
+
+#[test]
+fn rejects_packs_of_no_kind_and_reserved_bytes() {
+    for kind in (0..=u8::MAX).filter(|byte| !b"pze".contains(byte)) {
+        undefined(pack(kind, 5, 5), "pack kind");
+    }
+    for at in 1..4 {
+        let mut bytes = PackHeader { kind: Kind::Plain, raw: 5, coded: 5 }.encode();
+        bytes[at] = 1;
+        undefined(PackHeader::decode(&bytes), "pack reserved bytes");
+    }
+}
+
+#[test]
+fn rejects_packs_above_their_bounds_before_they_arrive() {
+    assert!(pack(b'z', PACK_BYTES_MAX, PACK_BYTES_MAX - 1).is_ok());
+    assert!(pack(b'z', PACK_BYTES_MAX, PACK_BYTES_MAX / PACK_RATIO_MAX).is_ok());
+    too_large(pack(b'z', PACK_BYTES_MAX + 1, 10_000), "pack length");
+    too_large(pack(b'z', u32::MAX as usize, 10_000), "pack length");
+    too_large(pack(b'p', u32::MAX as usize, u32::MAX as usize), "pack length");
+    too_large(pack(b'z', 10, u32::MAX as usize), "pack compressed length");
+    too_large(pack(b'z', PACK_BYTES_MAX, PACK_BYTES_MAX / PACK_RATIO_MAX - 1), "pack length by its ratio");
+}
+
+#[test]
+fn rejects_packs_whose_lengths_do_not_fit_their_kind() {
+    for (kind, raw, coded) in [
+        (b'p', 0, 0),
+        (b'p', 5, 4),
+        (b'z', 0, 0),
+        (b'z', 5, 0),
+        (b'z', 5, 5),
+        (b'z', 5, 6),
+        (b'e', 5, 5),
+        (b'e', 1, 0),
+        (b'e', 0, 1),
+    ] {
+        undefined(pack(kind, raw, coded), "pack lengths");
     }
 }
