@@ -45,7 +45,7 @@ pub const CHUNKS_REPEATED: &str = "scry_platform_chunks_repeated_total";
 pub const CONFLICTS: &str = "scry_platform_conflicts_total";
 /// Times the embedded shadow was started again after it ended by itself.
 pub const SHADOW_RESTARTS: &str = "scry_platform_shadow_restarts_total";
-/// Bytes of frames received.
+/// Bytes received from senders, as they came: compressed where they were.
 pub const BYTES_RECEIVED: &str = "scry_platform_bytes_received_total";
 
 /// Installs the recorder for this process.
@@ -83,6 +83,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_counter!(CHUNKS_REPEATED, "Chunks that were on the shadow already");
     metrics::describe_counter!(CONFLICTS, "Updates and deletes that did not find exactly their row");
     metrics::describe_counter!(SHADOW_RESTARTS, "Times the embedded shadow was started again");
-    metrics::describe_counter!(BYTES_RECEIVED, "Bytes of frames received");
+    metrics::describe_counter!(BYTES_RECEIVED, "Bytes received from senders, as they came");
     Ok(handle)
 }

@@ -2,8 +2,11 @@
 //!
 //! Reading asks the body for more only when its caller asks for a frame: what
 //! is not read stays in the peer's HTTP/2 window, and that is how back-pressure
-//! reaches the source. Writing goes through a short queue.
+//! reaches the source. Where a sender packs its frames ([`Packs`]), they are
+//! unpacked one pack at a time, when a frame is asked for. Writing goes through
+//! a short queue.
 
+use super::packs::{Packs, Step};
 use crate::{Error, Result, metrics};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame as BodyFrame};
@@ -19,7 +22,9 @@ use tokio::time::Instant;
 /// The frames that a worker sends.
 pub struct FrameReader {
     body: axum::body::Body,
+    /// Bytes of frames; the first begins one.
     buf: BytesMut,
+    packs: Packs,
     /// How long the open frame's rest has been waited for.
     waited: Duration,
 }
@@ -28,7 +33,7 @@ impl FrameReader {
     /// Reads frames out of a request's body.
     #[must_use]
     pub fn new(body: axum::body::Body) -> Self {
-        FrameReader { body, buf: BytesMut::new(), waited: Duration::ZERO }
+        FrameReader { body, buf: BytesMut::new(), packs: Packs::default(), waited: Duration::ZERO }
     }
 
     /// The next frame; `None` when the peer has ended the request in order.
@@ -37,19 +42,23 @@ impl FrameReader {
     /// A bad frame, a request that ends inside one or stands still there, or a broken connection.
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         loop {
+            self.packs.begin(&mut self.buf);
             if let Some(frame) = Frame::take(&mut self.buf)? {
                 self.waited = Duration::ZERO;
                 return Ok(Some(frame));
+            }
+            if self.packs.unpack(&mut self.buf)? == Step::Went {
+                continue;
             }
             match self.more().await? {
                 Some(Ok(part)) => {
                     if let Ok(data) = part.into_data() {
                         ::metrics::counter!(metrics::BYTES_RECEIVED).increment(data.len() as u64);
-                        self.buf.extend_from_slice(&data);
+                        self.packs.waiting(&mut self.buf).extend_from_slice(&data);
                     }
                 }
                 Some(Err(_)) => return Err(Error::Gone),
-                None if self.buf.is_empty() => return Ok(None),
+                None if self.at_border() => return Ok(None),
                 None => return Err(Error::protocol("the request ends inside a frame")),
             }
         }
@@ -57,7 +66,7 @@ impl FrameReader {
 
     /// More bytes. Only a damaged length lets the rest of a frame be waited for so long.
     async fn more(&mut self) -> Result<Option<Received>> {
-        if self.buf.is_empty() {
+        if self.at_border() {
             return Ok(self.body.frame().await);
         }
         let (begun, rest) = (Instant::now(), FRAME_TIMEOUT.saturating_sub(self.waited));
@@ -77,7 +86,12 @@ impl FrameReader {
     /// Whether the peer ended the request; does not wait.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        self.buf.is_empty() && self.body.is_end_stream()
+        self.at_border() && self.body.is_end_stream()
+    }
+
+    /// Whether all that came has been given on.
+    fn at_border(&self) -> bool {
+        self.buf.is_empty() && self.packs.is_empty()
     }
 }
 

@@ -8,11 +8,12 @@
 //! One request is one connection of a worker: its body carries frames up, the
 //! answer's body frames down, at the same time. Invariants: nothing of a body
 //! is read before the token is checked; each connection holds a bounded number
-//! of frames; a bad frame ends its own connection only.
+//! of frames; a bad frame or pack ends its own connection only.
 
 pub mod auth;
 pub mod link;
 mod listener;
+mod packs;
 mod stream;
 mod tls;
 

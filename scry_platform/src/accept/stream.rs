@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use scry_wire::message::{Hello, Message, Refuse, Role};
+use scry_wire::pack;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,8 @@ pub async fn accept_stream(State(app): State<Arc<App>>, request: Request) -> Res
     }
     let task_app = app.clone();
     app.tasks.spawn(async move { serve(task_app, &pass, FrameReader::new(body), sender).await });
-    ([(http::header::CONTENT_TYPE, CONTENT_TYPE)], axum::body::Body::new(answer)).into_response()
+    let head = [(http::header::CONTENT_TYPE.as_str(), CONTENT_TYPE), (pack::HEADER, pack::ZSTD)];
+    (head, axum::body::Body::new(answer)).into_response()
 }
 
 async fn serve(app: Arc<App>, pass: &Pass, reader: FrameReader, sender: FrameSender) {

@@ -20,6 +20,7 @@ pub struct Peer {
     down: RecvStream,
     buf: BytesMut,
     pub status: u16,
+    pub headers: http::HeaderMap,
     /// The notices so far.
     pub notices: Vec<Notice>,
     /// The marks told last.
@@ -60,9 +61,9 @@ impl Peer {
         request = request.ready().await.ok()?;
         let (answer, up) = request.send_request(head.body(()).unwrap(), false).ok()?;
         let answer = answer.await.ok()?;
-        let status = answer.status().as_u16();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let (down, buf) = (answer.into_body(), BytesMut::new());
-        Some(Peer { _request: request, up, down, buf, status, notices: Vec::new(), marks: None })
+        Some(Peer { _request: request, up, down, buf, status, headers, notices: Vec::new(), marks: None })
     }
 
     /// Sends bytes as they are; false when the platform no longer reads.
