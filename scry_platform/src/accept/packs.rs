@@ -188,7 +188,7 @@ mod tests {
         let large = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
         let small = zstd::bulk::compress(&[0; 900], 1).unwrap();
         for body in [large, small] {
-            let raw = (body.len() * 2).max(1_000).min(PACK_BYTES_MAX);
+            let raw = (body.len() * 2).clamp(1_000, PACK_BYTES_MAX);
             let body = &body[..body.len().min(raw - 1)];
             assert!(frames(&pack(Kind::Zstd, raw, body), 1 << 20).is_err());
         }
