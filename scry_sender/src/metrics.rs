@@ -16,6 +16,7 @@ use scry_wire::message::{RefuseKind, Role};
 
 const FRAMES: &str = "scry_sender_frames_total";
 const BYTES: &str = "scry_sender_bytes_total";
+const PACKED_BYTES: &str = "scry_sender_packed_bytes_total";
 const ROWS: &str = "scry_sender_rows_total";
 const QUEUE_BYTES: &str = "scry_sender_queue_bytes";
 const THROTTLE_SECONDS: &str = "scry_sender_throttle_wait_seconds";
@@ -38,6 +39,7 @@ pub fn serve(listen: SocketAddr) -> Result<()> {
     metrics::set_global_recorder(recorder).context("could not install the metrics recorder")?;
     describe_counter!(FRAMES, "Frames passed on, by direction");
     describe_counter!(BYTES, "Bytes passed on, by direction");
+    describe_counter!(PACKED_BYTES, "Bytes that went to the platform in packs, before and after");
     describe_counter!(ROWS, "Rows passed on to the platform");
     describe_gauge!(QUEUE_BYTES, "Bytes of frames held in memory");
     describe_histogram!(THROTTLE_SECONDS, "Times that connections waited for the rate limit");
@@ -58,6 +60,12 @@ pub fn passed_up(frames: u64, rows: u64, bytes: usize) {
     counter!(FRAMES, "direction" => "up").increment(frames);
     counter!(ROWS).increment(rows);
     counter!(BYTES, "direction" => "up").increment(bytes as u64);
+}
+
+/// Bytes of frames became a pack of so many bytes.
+pub fn packed(before: usize, after: usize) {
+    counter!(PACKED_BYTES, "packing" => "before").increment(before as u64);
+    counter!(PACKED_BYTES, "packing" => "after").increment(after as u64);
 }
 
 /// A frame, or a piece of one, went to a worker.

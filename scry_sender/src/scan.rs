@@ -9,6 +9,8 @@
 //! so nobody can complete it; memory is one header, whatever a frame's length is.
 //! What it does not do: it does not look into payloads.
 
+use std::ops::AddAssign;
+
 use scry_wire::Error;
 use scry_wire::frame::{Header, Tag};
 use scry_wire::limits::FRAME_HEADER_LEN;
@@ -23,6 +25,16 @@ pub struct Scanned {
     pub frames: u64,
     /// Rows of these frames.
     pub rows: u64,
+    /// Where the first of them begins.
+    pub begins: Option<usize>,
+}
+
+impl AddAssign for Scanned {
+    /// What two pieces held, one after the other. Where a frame begins is the first one's.
+    fn add_assign(&mut self, next: Scanned) {
+        self.frames += next.frames;
+        self.rows += next.rows;
+    }
 }
 
 /// Where in the run of frames the next byte stands.
@@ -45,7 +57,11 @@ impl Scanner {
     /// Checks the next piece.
     pub fn feed(&mut self, mut piece: &[u8]) -> Result<Scanned, Error> {
         let mut scanned = Scanned::default();
+        let whole = piece.len();
         while !piece.is_empty() {
+            if self.head_len == 0 && scanned.begins.is_none() {
+                scanned.begins = Some(whole - piece.len());
+            }
             piece = if self.head_len < FRAME_HEADER_LEN {
                 self.feed_header(piece, &mut scanned)?
             } else {
@@ -192,6 +208,17 @@ mod tests {
         }
         assert!(require_from_platform(Tag::Batch).is_err());
         assert!(require_from_platform(Tag::Confirm).is_ok());
+    }
+
+    #[test]
+    fn tells_where_a_piece_has_its_first_border() {
+        let run =
+            [frame(Tag::Batch, b"hello", 2), frame(Tag::Rows, b"", 0), frame(Tag::Rows, b"x", 1)].concat();
+        let mut scanner = Scanner::new(require_from_worker);
+        let pieces = [(0..10, Some(0)), (10..20, None), (20..40, Some(1)), (40..54, None)];
+        for (piece, begins) in pieces {
+            assert_eq!(scanner.feed(&run[piece.clone()]).unwrap().begins, begins, "{piece:?}");
+        }
     }
 
     #[test]

@@ -106,6 +106,13 @@ impl Gate {
         self.pay(What::Bytes, bytes as u64).await;
     }
 
+    /// Whether a piece may have to wait here.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        let buckets = self.0.borrow();
+        buckets.rows.is_some() || buckets.bytes.is_some()
+    }
+
     async fn pay(&mut self, what: What, mut left: u64) {
         while left > 0 {
             let paid = match self.0.borrow_and_update().of(what) {

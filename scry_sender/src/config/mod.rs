@@ -77,6 +77,23 @@ pub struct PlatformConfig {
     /// `ping_interval_ms`, 100 to 600000: between PINGs. Default 10000. A
     /// platform that answers none for twice as long is given up.
     pub ping_interval: Duration,
+    /// `compression`: `auto`, `always` or `never`. Default `auto`: nothing is
+    /// spent where the link is fast, and where it is slow a processor buys
+    /// more than it costs.
+    pub compression: Compression,
+}
+
+/// When what goes up is compressed, for a platform that takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// While the link is slower than compressing is.
+    #[default]
+    Auto,
+    /// Whatever the link is.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// `[rate_limit]`: of the copy; `[rate_limit.stream]`: of the changes.
@@ -224,6 +241,7 @@ struct RawPlatform {
     client_cert_file: Option<PathBuf>,
     client_key_file: Option<PathBuf>,
     ping_interval_ms: Option<u64>,
+    compression: Compression,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -326,6 +344,7 @@ impl RawPlatform {
             ca_file: non_empty(self.ca_file),
             client_identity: identity,
             ping_interval: Duration::from_millis(ping_ms),
+            compression: self.compression,
         })
     }
 }
@@ -428,6 +447,7 @@ mod tests {
         assert_eq!(config.rate_limit, RateLimitConfig::default());
         assert_eq!(config.metrics_listen, None);
         assert_eq!(config.log.format, LogFormat::Text);
+        assert_eq!(config.platform.compression, Compression::Auto);
     }
 
     #[test]
@@ -449,6 +469,7 @@ mod tests {
         assert!(refused("[socket]\npath='/x'").contains("endpoint is missing"));
         assert!(refused(&format!("{MINIMAL}auth_token = 's'")).contains("auth_token"));
         assert!(refused(&format!("{MINIMAL}client_key_file = '/k'")).contains("go together"));
+        assert!(refused(&format!("{MINIMAL}compression = 'fast'")).contains("compression"));
         assert!(refused(&format!("{MINIMAL}[metrics]\nlisten='0.0.0.0:1'")).contains("loopback"));
         assert!(refused(&format!("{MINIMAL}[rate_limit]\nburst_multiplier=0")).contains("burst_multiplier"));
         assert!(refused(&format!("{MINIMAL}[rate_limit]\nmax_bytes_per_second='fast'")).contains("fast"));
@@ -464,6 +485,7 @@ mod tests {
         assert_eq!(config.limits, minimal.limits);
         assert_eq!(config.log, minimal.log);
         assert_eq!(config.platform.ping_interval, minimal.platform.ping_interval);
+        assert_eq!(config.platform.compression, minimal.platform.compression);
         let commented: String = text
             .lines()
             .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(l))
@@ -480,11 +502,13 @@ mod tests {
         Jail::expect_with(|jail| {
             jail.create_file("c.toml", MINIMAL)?;
             jail.set_env("SCRY_BACKFILL_PLATFORM__ENDPOINT", "http://127.0.0.1:9");
+            jail.set_env("SCRY_BACKFILL_PLATFORM__COMPRESSION", "never");
             jail.set_env("SCRY_BACKFILL_RATE_LIMIT__MAX_BYTES_PER_SECOND", "3kB");
             jail.set_env("SCRY_BACKFILL_RATE_LIMIT__STREAM__MAX_ROWS_PER_SECOND", "5");
             jail.set_env("SCRY_BACKFILL_TOKEN", "of another program");
             let config = Config::load(Path::new("c.toml")).map_err(|e| e.to_string())?;
             assert_eq!(config.platform.endpoint.to_string(), "http://127.0.0.1:9");
+            assert_eq!(config.platform.compression, Compression::Never);
             assert_eq!(config.rate_limit.copy.bytes_per_second, 3072);
             assert_eq!(config.rate_limit.stream.rows_per_second, 5);
             Ok(())

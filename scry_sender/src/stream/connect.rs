@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resolve ─► TCP ─► TLS (https) ─► HTTP/2 preface ─► Live ─┬─ requests
-//!                                                         └─ driver: I/O, PING
+//!                                                         └─ driver: I/O, PING, `line`
 //! ```
 //!
 //! Invariants: all of it within [`CONNECT_TIMEOUT`]; a peer that answers no
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::line::Line;
 use super::tls;
 use crate::config::{Endpoint, PlatformConfig};
 use crate::error::{Failure, FailureKind};
@@ -32,6 +33,8 @@ use crate::metrics;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Without an answer to a PING for so many of its intervals the peer is dead.
 const PONG_INTERVALS: u32 = 2;
+/// Between two PINGs while streams wait and want to know what for.
+const PING_GAP: Duration = Duration::from_millis(250);
 /// The system's own probes, and its bound on data that nobody acknowledges.
 const TCP_IDLE: Duration = Duration::from_secs(30);
 const TCP_PROBE_EVERY: Duration = Duration::from_secs(10);
@@ -49,7 +52,7 @@ pub const STREAMS_MAX: usize = 64;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 64;
 /// What HTTP/2 may hold of ours per stream; the bytes keep their room meanwhile.
 const SEND_BUFFER: usize = 128 << 10;
-/// Headers of a response; ours has three.
+/// Headers of a response; ours has four.
 const HEADERS_MAX: u32 = 16 << 10;
 
 const _: () = assert!(STREAMS_MAX == 64, "the connection's window is the sum of its streams'");
@@ -68,6 +71,8 @@ pub struct Live {
 pub struct Shared {
     streams: AtomicUsize,
     end: OnceLock<Failure>,
+    /// What its PINGs say about the link.
+    pub line: Line,
 }
 
 impl Shared {
@@ -170,7 +175,7 @@ where
         .map_err(|e| explain(&e, &config.endpoint))?;
     let shared = Arc::new(Shared::default());
     let ping = connection.ping_pong();
-    let pings = keep_alive(ping, config.ping_interval, config.endpoint.clone());
+    let pings = keep_alive(ping, config.ping_interval, config.endpoint.clone(), Arc::clone(&shared));
     tokio::spawn(drive(connection, pings, Arc::clone(&shared), config.endpoint.clone()));
     Ok(Live { requests, shared })
 }
@@ -199,18 +204,28 @@ async fn drive<T>(
     let _ = shared.end.set(failure);
 }
 
-async fn keep_alive(ping: Option<PingPong>, interval: Duration, endpoint: Endpoint) -> Failure {
+/// PINGs at once, then at the interval, and sooner where a stream asks; ends when one is not answered.
+async fn keep_alive(
+    ping: Option<PingPong>,
+    interval: Duration,
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+) -> Failure {
     let Some(mut ping) = ping else { return std::future::pending().await };
+    let gap = PING_GAP.min(interval);
     loop {
-        sleep(interval).await;
+        shared.line.sent(Instant::now().into_std());
         match timeout(interval * PONG_INTERVALS, ping.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => shared.line.answered(Instant::now().into_std()),
             Ok(Err(error)) => return explain(&error, &endpoint),
             Err(_) => {
                 let message = format!("{endpoint} has answered no PING for {:?}", interval * PONG_INTERVALS);
                 return Failure::new(FailureKind::Lost, message);
             }
         }
+        sleep(gap).await;
+        // Late: the interval is over.
+        let _ = timeout(interval - gap, shared.line.asked()).await;
     }
 }
 

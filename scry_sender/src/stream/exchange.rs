@@ -4,37 +4,36 @@
 //! ```text
 //! open:  POST /api/v1/stream, hello ─► 200 ─► Exchange { up, down }
 //!                                   └► other status ─► Failure
-//! up:    queue ─► throttle ─► window ─► DATA
+//! up:    `up`
 //! down:  DATA ─► `confirm`
 //! ```
 //!
-//! Invariants: DATA is sent only into the peer's window; up and down wait for
-//! nothing of each other; redirects are not followed; of an answer that is not
-//! a stream only the first bytes are read.
+//! Invariants: up and down wait for nothing of each other; redirects are not
+//! followed; of an answer that is not a stream only the first bytes are read;
+//! packs go only to a platform whose answer says that it takes them.
 //! What it does not do: it decides nothing about retries (`error`, `session`).
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
+use h2::RecvStream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use scry_wire::frame::Frame;
 use scry_wire::message::{Message, Refuse};
-use tokio::sync::mpsc;
+use scry_wire::pack;
 use tokio::time::{Instant, timeout};
 
 use super::connect::{Lease, answer_by, explain};
 use super::credentials::authorization;
+use super::line::Line;
 use super::pool::{Class, Place, Pool};
+use super::up::Up;
 use crate::config::{Endpoint, PlatformConfig};
 use crate::confirm::Down;
 use crate::error::{DETAIL_BYTES_MAX, Failure, FailureKind, readable};
-use crate::metrics;
-use crate::queue::Piece;
-use crate::throttle::Gate;
+use crate::pack::Packing;
 
 const PATH: &str = "/api/v1/stream";
 use scry_wire::frame::CONTENT_TYPE as CONTENT_TYPE_FRAMES;
@@ -52,13 +51,6 @@ pub struct Exchange {
     pub down: Down,
 }
 
-/// The way up of a stream.
-#[derive(Debug)]
-pub struct Up {
-    send: SendStream<Bytes>,
-    ends: Ends,
-}
-
 /// What is needed to say why a stream ended.
 #[derive(Debug, Clone)]
 pub struct Ends {
@@ -71,6 +63,17 @@ impl Ends {
     /// The connection's end explains more than the stream's.
     pub fn explain(&self, error: &h2::Error) -> Failure {
         self.lease.0.end().cloned().unwrap_or_else(|| explain(error, &self.endpoint))
+    }
+
+    /// The stream was closed without an error.
+    pub fn closed(&self) -> Failure {
+        let words = || format!("{} closed the stream", self.endpoint);
+        self.lease.0.end().cloned().unwrap_or_else(|| Failure::new(FailureKind::Lost, words()))
+    }
+
+    /// What is known about the connection's link.
+    pub fn line(&self) -> &Line {
+        &self.lease.0.line
     }
 }
 
@@ -89,14 +92,18 @@ impl Exchange {
             }
         };
         let (answer, send) = requests.send_request(request, false).map_err(|e| ends.explain(&e))?;
-        let mut up = Up { send, ends: ends.clone() };
-        answer_by(deadline, &ends.endpoint, up.send(hello)).await??;
+        let mut up = Up::new(send, ends.clone());
+        let sent = answer_by(deadline, &ends.endpoint, up.send(hello)).await?;
+        // Whoever refuses need not wait for the hello: an answer says more than the stream's end.
         let answer = answer_by(deadline, &ends.endpoint, answer).await?.map_err(|e| ends.explain(&e))?;
         let (head, body) = answer.into_parts();
         let kind =
             head.headers.get(CONTENT_TYPE).map_or(CONTENT_TYPE_FRAMES.as_bytes(), HeaderValue::as_bytes);
         if head.status == StatusCode::OK && kind == CONTENT_TYPE_FRAMES.as_bytes() {
-            return Ok(Exchange { up, down: Down::new(body, ends) });
+            sent?;
+            let takes_packs = head.headers.get(pack::HEADER).is_some_and(|kinds| kinds == pack::ZSTD);
+            let packing = takes_packs.then(|| Packing::new(config.compression, pool.presses())).flatten();
+            return Ok(Exchange { up: up.packing(packing), down: Down::new(body, ends) });
         }
         let words = first_bytes(body).await;
         let failure = refusal(head.status, &head.headers, &words, &ends.endpoint);
@@ -181,46 +188,4 @@ async fn first_bytes(mut body: RecvStream) -> Vec<u8> {
     // Late or not: what came is shown.
     let _ = timeout(BODY_TIMEOUT, read).await;
     words
-}
-
-impl Up {
-    /// Sends pieces until the queue ends; then ends the request. Without an
-    /// error of its own the way down says how the stream ended.
-    pub async fn run(mut self, mut queue: mpsc::Receiver<Piece>, mut gate: Gate) -> Result<(), Failure> {
-        while let Some(piece) = queue.recv().await {
-            let (scanned, len) = (piece.scanned, piece.bytes.len());
-            gate.pass(scanned, len).await;
-            self.send(piece.bytes).await?;
-            if let Err(failed) = scry_failpoint::hit(scry_failpoint::step::SENT).await {
-                return Err(Failure::new(FailureKind::Lost, failed.to_string()));
-            }
-            metrics::passed_up(scanned.frames, scanned.rows, len);
-        }
-        self.send.send_data(Bytes::new(), true).map_err(|e| self.ends.explain(&e))
-    }
-
-    /// Sends all of `bytes`, as the peer's window allows.
-    async fn send(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
-        while !bytes.is_empty() {
-            self.send.reserve_capacity(bytes.len());
-            let mut room = self.send.capacity();
-            if room == 0 {
-                room = match poll_fn(|cx| self.send.poll_capacity(cx)).await {
-                    Some(Ok(room)) => room,
-                    Some(Err(error)) => return Err(self.ends.explain(&error)),
-                    None => return Err(self.closed()),
-                };
-            }
-            let part = bytes.split_to(room.min(bytes.len()));
-            if !part.is_empty() {
-                self.send.send_data(part, false).map_err(|e| self.ends.explain(&e))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn closed(&self) -> Failure {
-        let words = || format!("{} closed the stream", self.ends.endpoint);
-        self.ends.lease.0.end().cloned().unwrap_or_else(|| Failure::new(FailureKind::Lost, words()))
-    }
 }

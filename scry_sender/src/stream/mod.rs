@@ -1,17 +1,20 @@
 //! The platform's side: HTTP/2 over TLS.
 //!
 //! ```text
-//! relay ─► pool ─► connect (TCP, tls, HTTP/2) ─► exchange: one request a worker
-//!            └─ backoff between attempts
+//! relay ─► pool ─► connect (TCP, tls, HTTP/2) ─► exchange: one request a worker ─► up
+//!            └─ backoff between attempts   └─ line: how far behind the link is
 //! ```
 
 mod backoff;
 mod connect;
 mod credentials;
 mod exchange;
+mod line;
 mod pool;
 mod tls;
+mod up;
 
 pub use backoff::Backoff;
-pub use exchange::{Ends, Exchange, Up};
+pub use exchange::{Ends, Exchange};
 pub use pool::{Class, Pool};
+pub use up::Up;

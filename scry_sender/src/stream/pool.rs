@@ -18,6 +18,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use super::connect::{Lease, Live, STREAMS_MAX, connect};
 use crate::config::PlatformConfig;
 use crate::error::Failure;
+use crate::pack::Presses;
 
 /// Which connections a stream shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub struct Pool {
     config: watch::Receiver<Arc<PlatformConfig>>,
     stream: Shelf,
     copy: Shelf,
+    presses: Arc<Presses>,
 }
 
 /// A place for one stream on a connection.
@@ -68,7 +70,7 @@ impl Pool {
     /// No connection yet. `config` may change; connections follow.
     #[must_use]
     pub fn new(config: watch::Receiver<Arc<PlatformConfig>>, copy_connections: usize) -> Self {
-        Pool { config, stream: Shelf::new(1), copy: Shelf::new(copy_connections) }
+        Pool { config, stream: Shelf::new(1), copy: Shelf::new(copy_connections), presses: Arc::default() }
     }
 
     /// Gives up all connections for new streams: files behind the same
@@ -77,6 +79,12 @@ impl Pool {
         for shelf in [&self.stream, &self.copy] {
             shelf.live.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
+    }
+
+    /// What packs for all streams.
+    #[must_use]
+    pub fn presses(&self) -> Arc<Presses> {
+        Arc::clone(&self.presses)
     }
 
     /// A place on a connection of this class, new or old.

@@ -19,8 +19,9 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use scry_wire::Lsn;
 use scry_wire::frame::{Frame, Tag, seal};
-use scry_wire::limits::FRAME_HEADER_LEN;
+use scry_wire::limits::{FRAME_HEADER_LEN, PACK_HEADER_LEN};
 use scry_wire::message::{Confirm, CopyState, Hello, Message, Notice, Refuse, Role, Welcome};
+use scry_wire::pack::{self, Kind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
@@ -275,6 +276,13 @@ pub struct Taken {
     buf: BytesMut,
     respond: SendResponse<Bytes>,
     send: Option<SendStream<Bytes>>,
+    /// Say in the answer that packs are taken.
+    pub takes_packs: bool,
+    /// Packs that came, while packs come.
+    coded: Option<BytesMut>,
+    /// Bytes of the request's body so far, and packs by kind.
+    pub wire: usize,
+    pub packs: Vec<Kind>,
 }
 
 pub fn free_port() -> u16 {
@@ -391,7 +399,19 @@ async fn speak<T: AsyncRead + AsyncWrite + Unpin>(
         };
         let Some(Ok((request, respond))) = accepted else { return };
         let (head, recv) = request.into_parts();
-        let one = Taken { head, connection: number, recv, buf: BytesMut::new(), respond, send: None };
+        let (buf, packs) = (BytesMut::new(), Vec::new());
+        let one = Taken {
+            head,
+            connection: number,
+            recv,
+            buf,
+            respond,
+            send: None,
+            takes_packs: false,
+            coded: None,
+            wire: 0,
+            packs,
+        };
         if taken.send(one).await.is_err() {
             return;
         }
@@ -407,23 +427,53 @@ impl Taken {
     pub async fn next(&mut self) -> Result<Option<Frame>, h2::Error> {
         soon("frame to platform", async {
             loop {
+                if self.coded.is_none() && self.buf.first().is_some_and(|byte| pack::begins(*byte)) {
+                    self.coded = Some(self.buf.split());
+                }
                 if let Some(frame) = Frame::take(&mut self.buf).unwrap() {
                     return Ok(Some(frame));
+                }
+                if self.unpack() {
+                    continue;
                 }
                 match self.recv.data().await {
                     None => {
                         assert!(self.buf.is_empty(), "ended inside a frame");
+                        assert!(self.coded.as_ref().is_none_or(|c| c.is_empty()), "ended inside a pack");
                         return Ok(None);
                     }
                     Some(piece) => {
                         let piece = piece?;
                         self.recv.flow_control().release_capacity(piece.len()).unwrap();
-                        self.buf.extend_from_slice(&piece);
+                        self.wire += piece.len();
+                        self.coded.as_mut().unwrap_or(&mut self.buf).extend_from_slice(&piece);
                     }
                 }
             }
         })
         .await
+    }
+
+    /// Takes a pack, if a whole one is there.
+    fn unpack(&mut self) -> bool {
+        let Some(coded) = &mut self.coded else { return false };
+        let Some(head) = coded.first_chunk::<PACK_HEADER_LEN>() else { return false };
+        let header = pack::Header::decode(head).unwrap();
+        if coded.len() < PACK_HEADER_LEN + header.coded {
+            return false;
+        }
+        assert!(self.takes_packs, "nobody asked for packs");
+        self.packs.push(header.kind);
+        let body = coded.split_to(PACK_HEADER_LEN + header.coded).split_off(PACK_HEADER_LEN);
+        match header.kind {
+            Kind::Plain => self.buf.extend_from_slice(&body),
+            Kind::Zstd => self.buf.extend_from_slice(&zstd::bulk::decompress(&body, header.raw).unwrap()),
+            Kind::End => {
+                assert!(self.buf.is_empty(), "packs end inside a frame");
+                self.buf = self.coded.take().unwrap();
+            }
+        }
+        true
     }
 
     /// Reads to the end of the request, whole or cut off.
@@ -442,6 +492,9 @@ impl Taken {
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         if status == 302 {
             response.headers_mut().insert("location", "https://evil.example/".parse().unwrap());
+        }
+        if self.takes_packs {
+            response.headers_mut().insert(pack::HEADER, pack::ZSTD.parse().unwrap());
         }
         self.respond.send_response(response, end).unwrap()
     }
