@@ -17,7 +17,7 @@ fn carried(lab: &Lab, link: Behaviour) -> Result<(u64, u64)> {
          INSERT INTO line SELECT i, repeat('a note as there are many ', 7) || i FROM generate_series(1, {ROWS}) i"
     ))?;
     proxy.behave(link);
-    pair.start_job("line")?;
+    pair.start_job("*")?;
     pair.wait_for_shadow(PATIENT)?;
     pair.sql("UPDATE line SET note = note || '!' WHERE id % 5 = 0; DELETE FROM line WHERE id % 7 = 0")?;
     pair.wait_for_shadow(PATIENT)?;
