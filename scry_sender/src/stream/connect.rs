@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::last_words::LastWords;
 use super::line::Line;
 use super::tls;
 use crate::config::{Endpoint, PlatformConfig};
@@ -170,7 +171,7 @@ where
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADERS_MAX)
         .enable_push(false)
-        .handshake::<_, Bytes>(io)
+        .handshake::<_, Bytes>(LastWords::of(io))
         .await
         .map_err(|e| explain(&e, &config.endpoint))?;
     let shared = Arc::new(Shared::default());

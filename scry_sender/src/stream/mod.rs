@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! relay ─► pool ─► connect (TCP, tls, HTTP/2) ─► exchange: one request a worker ─► up
-//!            └─ backoff between attempts   └─ line: how far behind the link is
+//!            └─ backoff between attempts   └─ line: how far behind the link is; last_words: why it ended
 //! ```
 
 mod backoff;
 mod connect;
 mod credentials;
 mod exchange;
+mod last_words;
 mod line;
 mod pool;
 mod tls;
