@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use scry_sender::config::{Config, LogConfig, LogFormat};
 use scry_sender::serve;
+use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
-/// Threads of the runtime: one for a stream, one for a copy; more would take
-/// processors from the database beside it.
-const THREADS: usize = 2;
+/// Threads for copies; streams have one of their own. More would take processors from the database
+/// beside it.
+const COPY_THREADS: usize = 2;
 /// Threads that resolve names.
 const BLOCKING_THREADS: usize = 4;
 
@@ -44,14 +45,19 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     // Whatever is created is ours alone, from its first moment.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+    let streams = Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("could not start the runtime")?;
+    let copies = Builder::new_multi_thread()
+        .worker_threads(COPY_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("could not start the runtime of copies")?;
     let signals = {
-        let _inside = runtime.enter();
+        let _inside = streams.enter();
         serve::Signals::watch()?
     };
     let config = Config::load(&args.config)?;
@@ -59,8 +65,9 @@ fn run(args: &Args) -> Result<()> {
     for section in Config::unknown_sections(&args.config) {
         tracing::warn!(section, "section of the configuration file is not for scry_sender");
     }
-    let result = runtime.block_on(serve::run(&args.config, config, signals));
-    runtime.shutdown_background();
+    let result = streams.block_on(serve::run(&args.config, config, signals, copies.handle().clone()));
+    copies.shutdown_background();
+    streams.shutdown_background();
     result
 }
 

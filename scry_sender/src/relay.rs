@@ -23,6 +23,7 @@ use bytes::Bytes;
 use scry_wire::frame::Tag;
 use scry_wire::message::{Message, Notice, Refuse, RefuseKind};
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
@@ -51,6 +52,8 @@ pub struct Shared {
     pub budget: Budget,
     /// Becomes true when the program stops.
     pub stop: watch::Receiver<bool>,
+    /// Where copies run, apart from the streams.
+    pub copies: Handle,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -64,7 +67,7 @@ pub async fn serve(socket: UnixStream, shared: Arc<Shared>) {
         () = stopped(&mut stop) => return farewell(socket, &stopping()).await,
     };
     match greeted {
-        Ok(greeted) => Relay::new(socket, shared, greeted).run().await,
+        Ok(greeted) => run(socket, shared, greeted).await,
         Err(HelloError::Bad(error)) => {
             tracing::warn!(%error, "connection refused: no valid hello");
             // A peer that is no worker at all won't become one by trying again.
@@ -79,6 +82,30 @@ pub async fn serve(socket: UnixStream, shared: Arc<Shared>) {
                 .await;
         }
         Err(HelloError::Io(error)) => tracing::debug!(%error, "connection ended before its hello"),
+    }
+}
+
+/// A stream runs here, on the thread that has accepted it: none of its steps has to wake another
+/// thread. A copy runs where others do not wait for it.
+async fn run(socket: Arc<UnixStream>, shared: Arc<Shared>, greeted: Greeted) {
+    let name = greeted.hello.job.clone();
+    let ended = match Class::from(greeted.hello.role) {
+        Class::Stream => return Relay::new(socket, shared, greeted).run().await,
+        Class::Copy => {
+            let Some(socket) = Arc::into_inner(socket).and_then(|socket| socket.into_std().ok()) else {
+                return tracing::warn!(job = name, "could not hand a connection to its thread");
+            };
+            let copies = shared.copies.clone();
+            copies.spawn(async move {
+                match UnixStream::from_std(socket) {
+                    Ok(socket) => Relay::new(Arc::new(socket), shared, greeted).run().await,
+                    Err(error) => tracing::warn!(%error, "could not hand a connection to its thread"),
+                }
+            })
+        }
+    };
+    if let Err(error) = ended.await {
+        tracing::error!(job = name, %error, "connection ended by an error of the program");
     }
 }
 

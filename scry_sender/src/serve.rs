@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -55,14 +56,16 @@ struct Running {
 }
 
 /// Serves until a signal asks to stop.
-pub async fn run(file: &Path, config: Config, mut signals: Signals) -> Result<()> {
+///
+/// Streams run on this runtime, `copies` on theirs.
+pub async fn run(file: &Path, config: Config, mut signals: Signals, copies: Handle) -> Result<()> {
     scry_failpoint::watch();
     if let Some(listen) = config.metrics_listen {
         metrics::serve(listen)?;
     }
     let listener = Listener::bind(&config.socket)?;
     let (stop, stop_seen) = watch::channel(false);
-    let mut running = Running::new(file, config, stop_seen);
+    let mut running = Running::new(file, config, stop_seen, copies);
     let places = Arc::new(Semaphore::new(running.config.limits.max_connections));
     let mut connections = JoinSet::new();
     tracing::info!(
@@ -109,7 +112,7 @@ pub async fn run(file: &Path, config: Config, mut signals: Signals) -> Result<()
 }
 
 impl Running {
-    fn new(file: &Path, config: Config, stop: watch::Receiver<bool>) -> Self {
+    fn new(file: &Path, config: Config, stop: watch::Receiver<bool>, copies: Handle) -> Self {
         let (platform, platform_seen) = watch::channel(Arc::new(config.platform.clone()));
         let limits = &config.limits;
         let shared = Arc::new(Shared {
@@ -117,6 +120,7 @@ impl Running {
             throttle: Throttle::new(&config.rate_limit),
             budget: Budget::new(limits.queue_bytes, limits.max_connections, limits.connection_queue_bytes),
             stop,
+            copies,
         });
         Running { file: file.to_owned(), config, platform, shared }
     }
