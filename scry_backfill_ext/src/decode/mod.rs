@@ -1,5 +1,6 @@
 //! From decoded changes to the messages of a batch.
 
+mod linger;
 pub mod link;
 mod lull;
 pub mod output;

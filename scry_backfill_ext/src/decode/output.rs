@@ -27,6 +27,7 @@ use scry_wire::message::change::{
 
 use self::pieces::Pieces;
 pub use self::schemas::Schemas;
+use super::linger::Linger;
 use super::link::Link;
 use super::relation_cache::{Entry, Lookup, RelationCache};
 use super::schema::{Notes, Order};
@@ -68,6 +69,9 @@ pub struct Output {
     flushed_wal: Lsn,
     /// Wakes in a row that brought no WAL: commits that are not flushed yet.
     empty_wakes: u32,
+    linger: Linger,
+    /// Transactions written since a batch was handed on because there was no more to read.
+    lately: u32,
     pace: Pace,
 }
 
@@ -105,6 +109,8 @@ impl Output {
             keepalive_at: Instant::now(),
             flushed_wal: Lsn::INVALID,
             empty_wakes: 0,
+            linger: Linger::new(Instant::now()),
+            lately: 0,
             pace: Pace::new(job, Limits::default()),
         }
     }
@@ -511,6 +517,7 @@ impl Sink for Output {
         }
         ChangeWriter::new(self.batch.buf())
             .commit(Commit { commit_lsn: transaction.commit_lsn, end_lsn: transaction.end_lsn });
+        self.lately = self.lately.saturating_add(1);
         self.note_end(transaction);
         self.flush_if_full();
     }
@@ -541,6 +548,10 @@ impl Sink for Output {
         self.drop_orphans(end);
         if !self.batch.is_empty() {
             self.flush();
+            if let Some(pause) = self.linger.after(Instant::now(), std::mem::take(&mut self.lately)) {
+                // Shorter than anybody waits for a shutdown; who commits meanwhile need not wake us.
+                std::thread::sleep(pause);
+            }
         }
         if self.wants_keepalive(end) {
             self.keepalive(end);
