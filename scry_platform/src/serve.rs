@@ -68,9 +68,10 @@ async fn serve(config: ServeConfig) -> Result<(), String> {
         token = config.auth_token_file.is_some(),
         "scry_platform is ready"
     );
-    listener.serve(api::routes(app.clone()), stopping).await;
+    let lanes = listener.serve(api::routes(app.clone()), stopping).await;
     app.tasks.close();
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, app.tasks.wait()).await;
+    drop(lanes);
     app.shadows.stop().await;
     tracing::info!("scry_platform has stopped");
     Ok(())

@@ -3,6 +3,7 @@
 //! Every limit is set here, with its reason: what a peer can make this side
 //! hold is bounded before it has shown a token.
 
+use super::lanes::{Lanes, OnLane};
 use super::tls::Tls;
 use crate::config::TlsFiles;
 use axum::Router;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +24,7 @@ use tokio_util::task::TaskTracker;
 pub struct Listener {
     socket: TcpListener,
     tls: Option<Tls>,
+    lanes: Lanes,
 }
 
 impl Listener {
@@ -33,7 +36,8 @@ impl Listener {
         let tls = tls.map(Tls::new).transpose()?;
         let socket =
             TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))?;
-        Ok(Listener { socket, tls })
+        let lanes = Lanes::start().map_err(|e| format!("cannot start threads: {e}"))?;
+        Ok(Listener { socket, tls, lanes })
     }
 
     /// The bound address.
@@ -47,8 +51,8 @@ impl Listener {
     }
 
     /// Serves `app` until `stopping`; then waits for connections to end, a
-    /// bounded time.
-    pub async fn serve(self, app: Router, stopping: CancellationToken) {
+    /// bounded time. What they have spawned lives as long as the lanes.
+    pub async fn serve(self, app: Router, stopping: CancellationToken) -> Lanes {
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let connections = TaskTracker::new();
         loop {
@@ -57,8 +61,10 @@ impl Listener {
                 accepted = accept(&self.socket, &seats) => accepted,
             };
             let Some((stream, seat)) = accepted else { continue };
+            let Some((stream, lane, place)) = change_over(&self.lanes, stream) else { continue };
             let (app, tls, stopping) = (app.clone(), self.tls.as_ref().map(Tls::acceptor), stopping.clone());
-            connections.spawn(async move {
+            let serve = async move {
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
                 let _ = stream.set_nodelay(true);
                 match tls {
                     None => serve_connection(stream, app, stopping).await,
@@ -68,12 +74,26 @@ impl Listener {
                         Err(_) => tracing::info!("TLS handshake took too long"),
                     },
                 }
-                drop(seat);
-            });
+                drop((seat, place));
+            };
+            connections.spawn_on(serve, &lane);
         }
         drop(self.socket);
         connections.close();
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await;
+        self.lanes
+    }
+}
+
+/// Takes a connection off this thread, for the lane that is to have it.
+fn change_over(lanes: &Lanes, stream: TcpStream) -> Option<(std::net::TcpStream, Handle, OnLane)> {
+    let (lane, place) = lanes.take()?;
+    match stream.into_std() {
+        Ok(stream) => Some((stream, lane, place)),
+        Err(error) => {
+            tracing::warn!(%error, "could not hand a connection to its thread");
+            None
+        }
     }
 }
 

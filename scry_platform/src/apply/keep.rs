@@ -21,7 +21,7 @@ use crate::{Error, Result};
 use scry_failpoint::{hit, step};
 use scry_wire::Lsn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Waits for the disk, so that the applier need not.
@@ -39,14 +39,29 @@ impl Keeper {
 
     /// Keeps what is shown, until that fails.
     pub async fn run(&mut self) -> Error {
+        let mut pause = PAUSE_MIN;
         loop {
             if self.shown.changed().await.is_err() {
                 // The applier ends, and says why.
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(PAUSE).await;
+            self.gather(pause).await;
+            let begun = Instant::now();
             if let Err(error) = self.keep().await {
                 return error;
+            }
+            pause = pause_after(begun.elapsed());
+        }
+    }
+
+    /// Waits for more to be shown, for as long as more comes, at most so long.
+    async fn gather(&mut self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.shown.mark_unchanged();
+            match tokio::time::timeout(PAUSE_MIN, self.shown.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
             }
         }
     }
@@ -72,5 +87,25 @@ pub async fn flush(session: &Session) -> Result<()> {
 /// A transaction with an xid and WAL of its own is waited for, whatever it wrote (xact.c,
 /// `RecordTransactionCommit`).
 const FLUSH: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'scry_shadow', '')";
-/// From a commit to the flush that covers it: all commits of that time share one.
-const PAUSE: Duration = Duration::from_millis(5);
+/// From a commit to the flush that covers it, while more commits come: all of that time share one. A
+/// disk that takes its time is asked less often: it may be the source's too.
+fn pause_after(flush: Duration) -> Duration {
+    (flush * DISK_SHARE).clamp(PAUSE_MIN, PAUSE_MAX)
+}
+
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// Nobody waits for a position longer than that, beside the flush itself.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// The keeper has the disk busy a twentieth of the time.
+const DISK_SHARE: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_disk_is_asked_less_often() {
+        let ms = Duration::from_millis;
+        assert_eq!([ms(0), ms(1), ms(4), ms(900)].map(pause_after), [ms(5), ms(20), ms(80), ms(200)]);
+    }
+}

@@ -255,11 +255,16 @@ impl Pump<'_> {
     async fn append(&mut self, journal: &Arc<Journal>) -> Result<()> {
         while let Some(scanned) = self.pending.take() {
             let (of, session, relations) = (journal.clone(), self.session, self.borders.relations());
-            let (scanned, done) = blocking(move || {
-                let done = of.append(session, &scanned, &relations);
-                (scanned, done)
-            })
-            .await?;
+            let (scanned, done) = match journal.append_at_once(session, &scanned, &relations) {
+                Some(done) => (scanned, done),
+                None => {
+                    let work = move || {
+                        let done = of.append(session, &scanned, &relations);
+                        (scanned, done)
+                    };
+                    blocking(work).await?
+                }
+            };
             match done? {
                 Appended::Done => {}
                 Appended::Full => {

@@ -351,6 +351,34 @@ impl Journal {
         done.map_err(|error| self.break_off(&mut inner, "write", &error))
     }
 
+    /// As [`append`](Self::append), if that is no more than a short write to the end of a file:
+    /// then it need not go to a thread where it may block. `None` if there is more to it.
+    pub fn append_at_once(
+        &self,
+        session: u64,
+        scanned: &Scanned,
+        relations: &HashMap<u32, Bytes>,
+    ) -> Option<Result<Appended>> {
+        if scanned.payload.len() > AT_ONCE_MAX {
+            return None;
+        }
+        let mut inner = self.inner.try_lock().ok()?;
+        let is_plain = inner.passing.is_none()
+            && inner.written.offset < self.segment_bytes()
+            && inner.unlooked < LOOK_BYTES
+            && !inner.disk_is_short
+            && bytes_of(&inner) + LARGEST < self.bytes_max;
+        if !is_plain {
+            return None;
+        }
+        if let Err(error) = self.check(&inner, session) {
+            return Some(Err(error));
+        }
+        let done = self.append_files(&mut inner, scanned, relations);
+        self.tell(&inner);
+        Some(done.map_err(|error| self.break_off(&mut inner, "write", &error)))
+    }
+
     fn append_files(
         &self,
         inner: &mut Inner,
@@ -756,6 +784,8 @@ const EXTENSION: &str = "journal";
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// The disk's room is looked at once in so many bytes.
 const LOOK_BYTES: u64 = 32 << 20;
+/// A payload of more is written where it may block: the system copies so much in some microseconds.
+const AT_ONCE_MAX: usize = 64 << 10;
 /// Bytes that are read or written at a time: no record is larger.
 const PIECE: usize = 1 << 20;
 /// What the largest payload takes.
