@@ -37,10 +37,10 @@ pub fn lag(commit_time: i64, now: SystemTime) -> Duration {
 
 const ROWS: u64 = 20_000;
 const AGE: Duration = Duration::from_millis(25);
-const ROWS_BEHIND: u64 = 100_000;
-const AGE_BEHIND: Duration = Duration::from_millis(250);
-/// Memory: what is folded is held until it is written.
-const BYTES: usize = 8 << 20;
+const ROWS_BEHIND: u64 = 256_000;
+const AGE_BEHIND: Duration = Duration::from_millis(500);
+/// What is written stays invisible for so many bytes at most. Memory is bounded by the log.
+const BYTES: usize = 64 << 20;
 const BEHIND: Duration = Duration::from_secs(1);
 /// 2000-01-01 UTC, since 1970 (src/include/datatype/timestamp.h).
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
@@ -60,9 +60,9 @@ mod tests {
         assert!(is_full(held(20_000, 100, 1), near));
         assert!(is_full(held(1, 100, 25), near));
         assert!(!is_full(held(20_000, 100, 25), far));
-        assert!(is_full(held(100_000, 100, 25), far));
-        assert!(is_full(held(1, 100, 250), far));
-        assert!(is_full(held(1, 8 << 20, 1), far));
+        assert!(is_full(held(ROWS_BEHIND, 100, 25), far));
+        assert!(is_full(held(1, 100, 500), far));
+        assert!(is_full(held(1, 64 << 20, 1), far));
     }
 
     #[test]

@@ -118,6 +118,18 @@ impl Fold {
         Fold { columns, key, slots: HashMap::new(), rows: Vec::new() }
     }
 
+    /// How many rows it has effects on.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Takes the next change, or leaves it and the fold as they are.
     ///
     /// # Errors

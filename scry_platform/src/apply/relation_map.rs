@@ -6,7 +6,7 @@
 //! all of that. Names of schemas that are ours or the server's are refused.
 
 use super::schema::quote;
-use super::statement::{ArrayOf, Finder, KeyColumn, Shape, Source};
+use super::statement::{ArrayOf, Finder, KeyColumn, RowColumn, SetTypes, Shape, Source};
 use crate::shadow::Session;
 use crate::{Error, Result};
 use scry_wire::message::{Format, Relation, ReplicaIdentity};
@@ -32,8 +32,8 @@ pub struct Target {
     pub finder: Option<Finder>,
     /// Partitioned: its rows live elsewhere.
     pub partitioned: bool,
-    /// The array type over each column's type, where there is one.
-    pub arrays: Vec<Option<ArrayOf>>,
+    /// What values of sets are sent as.
+    pub set_types: SetTypes,
     /// The key's places, if changes of this table may be folded: see
     /// [`choose_fold_key`].
     pub fold_key: Option<Vec<usize>>,
@@ -43,6 +43,7 @@ pub struct Target {
     replaces: HashMap<Vec<bool>, Prepared>,
     update_sets: HashMap<Vec<bool>, Option<Prepared>>,
     delete_set: Option<Option<Prepared>>,
+    insert_set: Option<Option<Prepared>>,
     copy: Option<tokio_postgres::Statement>,
 }
 
@@ -138,6 +139,8 @@ pub enum Kind {
     UpdateSet(Vec<bool>),
     /// Delete a set of rows.
     DeleteSet,
+    /// Insert a set of rows.
+    InsertSet,
 }
 
 impl Target {
@@ -151,6 +154,7 @@ impl Target {
             Kind::Replace(unchanged) => self.replaces.get(unchanged).cloned().map(Some),
             Kind::UpdateSet(unchanged) => self.update_sets.get(unchanged).cloned(),
             Kind::DeleteSet => self.delete_set.clone(),
+            Kind::InsertSet => self.insert_set.clone(),
         }
     }
 
@@ -167,8 +171,10 @@ impl Target {
             Kind::Delete => Some(shape.delete()),
             Kind::Update(unchanged) => shape.update(unchanged),
             Kind::Replace(unchanged) => Some(shape.replace(unchanged)),
-            Kind::UpdateSet(unchanged) => shape.update_set(unchanged, &self.arrays),
-            Kind::DeleteSet => shape.delete_set(&self.arrays),
+            Kind::UpdateSet(unchanged) => shape.update_set(unchanged, &self.set_types),
+            Kind::DeleteSet => shape.delete_set(&self.set_types),
+            Kind::InsertSet if self.relation.format == Format::Binary => shape.insert_set(&self.set_types),
+            Kind::InsertSet => None,
         };
         let prepared = match rendered {
             None => None,
@@ -204,6 +210,7 @@ impl Target {
                 self.update_sets.insert(unchanged.clone(), prepared.clone());
             }
             Kind::DeleteSet => self.delete_set = Some(prepared.clone()),
+            Kind::InsertSet => self.insert_set = Some(prepared.clone()),
         }
         Ok(prepared)
     }
@@ -232,8 +239,13 @@ async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
         .await
         .map_err(cannot())?
         .ok_or_else(|| missing(format!("table {name} does not exist on the shadow")))?;
-    let (oid, relkind): (u32, String) = (row.get(0), row.get(1));
+    let (oid, relkind, row_type): (u32, String, u32) = (row.get(0), row.get(1), row.get(2));
     let rows = session.query(COLUMNS, &[&oid]).await.map_err(cannot())?;
+    let columns = rows.iter().map(|r| RowColumn {
+        type_oid: r.get("element"),
+        place: relation.columns.iter().position(|column| column.name == r.get::<_, &str>("column")),
+    });
+    let columns = columns.collect();
     let mut by_name: HashMap<String, TwinColumn> =
         rows.iter().map(|r| (r.get("column"), twin_column(r))).collect();
     let mut types = Vec::with_capacity(relation.columns.len());
@@ -272,7 +284,7 @@ async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
         types,
         finder,
         partitioned,
-        arrays,
+        set_types: SetTypes { arrays, row: row_type, columns },
         fold_key,
         insert: None,
         delete: None,
@@ -280,6 +292,7 @@ async fn look_up(session: &Session, relation: Relation) -> Result<Target> {
         replaces: HashMap::new(),
         update_sets: HashMap::new(),
         delete_set: None,
+        insert_set: None,
         copy: None,
     })
 }
@@ -415,7 +428,7 @@ const VARIANTS_MAX: usize = 64;
 /// timestamp, timestamptz, uuid. Text only under a deterministic collation.
 const EQUAL_BY_BYTES: [u32; 15] = [16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 2950];
 
-const FIND: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c \
+const FIND: &str = "SELECT c.oid, c.relkind::text, c.reltype FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')";
 
@@ -427,7 +440,7 @@ const COLUMNS: &str = "SELECT a.attname::text AS column, a.atttypid AS element, 
         coalesce((SELECT c.collisdeterministic FROM pg_catalog.pg_collation c \
             WHERE c.oid = a.attcollation), true) AS deterministic \
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// Unique indexes over plain columns, with the equality operator of each
 /// column's operator class (strategy 3 of btree). A deferrable one is none:

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! insert ─► run of rows of one table ─┬─ long or large ─► COPY
-//!                                     └─ short ─► statements
+//!                                     ├─ some ─► a statement over arrays
+//!                                     └─ few ─► statements
 //! ```
 //!
 //! Invariants: a run is written before anything else of the writer is sent; its rows are
@@ -46,9 +47,10 @@ impl Writer {
         }
         let Run { relid, rows, bytes } = std::mem::take(&mut self.run);
         self.run.relid = relid;
-        if rows.len() >= COPY_ROWS_MIN || bytes >= COPY_BYTES_MIN {
+        if is_for_copy(rows.len(), bytes) {
             return self.copy(relid, rows).await;
         }
+        let Some(rows) = self.send_set(relid, "INSERT", Kind::InsertSet, rows).await? else { return Ok(()) };
         for row in rows {
             let columns = self.relations.target(relid)?.relation.columns.len();
             let values = cut(&row, &row, columns)?;
@@ -90,7 +92,12 @@ impl Writer {
     }
 }
 
+/// Whether so many rows of so many bytes go by COPY.
+pub(super) fn is_for_copy(rows: usize, bytes: usize) -> bool {
+    rows >= COPY_ROWS_MIN || bytes >= COPY_BYTES_MIN
+}
+
 /// A COPY costs three round trips: below this many rows statements are quicker.
-const COPY_ROWS_MIN: usize = 32;
-const RUN_ROWS_MAX: usize = 4096;
-const RUN_BYTES_MAX: usize = 1 << 20;
+const COPY_ROWS_MIN: usize = 64;
+const RUN_ROWS_MAX: usize = 16_384;
+const RUN_BYTES_MAX: usize = 4 << 20;

@@ -19,6 +19,8 @@ pub enum Source {
     New(usize),
     /// The tuple that tells which row it is.
     Old(usize),
+    /// The new tuple as a value of the table's row type; in sets only.
+    Row,
 }
 
 /// A statement and its parameters.
@@ -56,6 +58,26 @@ pub struct ArrayOf {
     /// The array type's name as SQL, without a modifier: values are stored as
     /// they are, and the column's own modifier applies on assignment.
     pub name: String,
+}
+
+/// What the values of sets are sent as.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SetTypes {
+    /// The array type over each column's type, by place, where there is one: there is none over arrays.
+    pub arrays: Vec<Option<ArrayOf>>,
+    /// The oid of the table's row type.
+    pub row: u32,
+    /// Its columns, in their order.
+    pub columns: Vec<RowColumn>,
+}
+
+/// A column of a table's row type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowColumn {
+    /// The oid of its type on the shadow.
+    pub type_oid: u32,
+    /// Its place in the tuple; generated ones have none.
+    pub place: Option<usize>,
 }
 
 /// What rendering needs to know of a relation and its twin on the shadow.
@@ -174,10 +196,10 @@ impl Shape<'_> {
     }
 
     /// Updates a set of rows by their key; `unchanged` tells which columns keep
-    /// their value. Each parameter is an array of a column's values. `None`
-    /// when nothing can be set, or a type has no array: then row by row.
+    /// their value. The parameters are arrays of columns' values, or one of rows. `None`
+    /// when nothing can be set.
     #[must_use]
-    pub fn update_set(&self, unchanged: &[bool], arrays: &[Option<ArrayOf>]) -> Option<Statement> {
+    pub fn update_set(&self, unchanged: &[bool], types: &SetTypes) -> Option<Statement> {
         let keys = self.key_places()?;
         // The key is what it was, byte for byte.
         let set: Vec<usize> = (0..self.relation.columns.len())
@@ -186,7 +208,7 @@ impl Shape<'_> {
         if set.is_empty() {
             return None;
         }
-        let (from, params) = rows_of(keys.iter().chain(&set).copied(), arrays)?;
+        let (from, params) = self.rows_of(keys.iter().chain(&set).copied(), types)?;
         let terms: Vec<String> =
             set.iter().map(|place| format!("{} = scry_s.c{place}", self.column(*place))).collect();
         let (table, condition) = (qualified(self.relation), self.key_condition()?);
@@ -197,13 +219,57 @@ impl Shape<'_> {
 
     /// Deletes a set of rows by their key, as [`update_set`](Self::update_set).
     #[must_use]
-    pub fn delete_set(&self, arrays: &[Option<ArrayOf>]) -> Option<Statement> {
-        let (from, params) = rows_of(self.key_places()?.into_iter(), arrays)?;
+    pub fn delete_set(&self, types: &SetTypes) -> Option<Statement> {
+        let (from, params) = self.rows_of(self.key_places()?.into_iter(), types)?;
         let (table, condition) = (qualified(self.relation), self.key_condition()?);
         Some(Statement {
             sql: format!("DELETE FROM ONLY {table} AS scry_t USING {from} WHERE {condition}"),
             params,
         })
+    }
+
+    /// Inserts a set of rows, in their order, as [`update_set`](Self::update_set).
+    #[must_use]
+    pub fn insert_set(&self, types: &SetTypes) -> Option<Statement> {
+        let places = 0..self.relation.columns.len();
+        if places.is_empty() {
+            return None;
+        }
+        let names: Vec<String> = places.clone().map(|place| format!("scry_s.c{place}")).collect();
+        let (from, params) = self.rows_of(places, types)?;
+        let (table, columns, names) = (qualified(self.relation), self.columns(), names.join(", "));
+        let sql =
+            format!("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {from}");
+        Some(Statement { sql, params })
+    }
+
+    /// Rows `scry_s` of these places of tuples: column `cN` is place N. Out of arrays of one length, a
+    /// column each: these functions stand in the select list, where they give row by row what `FROM`
+    /// would first put aside (nodeProjectSet.c, nodeFunctionscan.c). Where a type has no array, out of an
+    /// array of the table's rows; not if these have more than a tuple says (generated columns).
+    fn rows_of(
+        &self,
+        places: impl Iterator<Item = usize>,
+        types: &SetTypes,
+    ) -> Option<(String, Vec<Source>)> {
+        let arrays: Option<Vec<(usize, &ArrayOf)>> =
+            places.map(|place| Some((place, types.arrays.get(place)?.as_ref()?))).collect();
+        let Some(arrays) = arrays else {
+            let names: Option<Vec<String>> =
+                types.columns.iter().map(|column| Some(format!("c{}", column.place?))).collect();
+            let (table, names) = (qualified(self.relation), names?.join(", "));
+            return Some((
+                format!("pg_catalog.unnest($1::{table}[]) AS scry_s ({names})"),
+                vec![Source::Row],
+            ));
+        };
+        let columns: Vec<String> = arrays
+            .iter()
+            .enumerate()
+            .map(|(at, (place, array))| format!("pg_catalog.unnest(${}::{}) AS c{place}", at + 1, array.name))
+            .collect();
+        let params = arrays.iter().map(|(place, _)| Source::New(*place)).collect();
+        Some((format!("(SELECT {}) AS scry_s", columns.join(", ")), params))
     }
 
     fn key_places(&self) -> Option<Vec<usize>> {
@@ -259,19 +325,6 @@ impl Shape<'_> {
             values.join(", ")
         )
     }
-}
-
-/// Rows `scry_s` out of arrays: column `cN` is the tuple's place N.
-fn rows_of(places: impl Iterator<Item = usize>, arrays: &[Option<ArrayOf>]) -> Option<(String, Vec<Source>)> {
-    let (mut params, mut calls, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for place in places {
-        let array = arrays.get(place)?.as_ref()?;
-        params.push(Source::New(place));
-        calls.push(format!("pg_catalog.unnest(${}::{})", params.len(), array.name));
-        names.push(format!("c{place}"));
-    }
-    let from = format!("ROWS FROM ({}) AS scry_s ({})", calls.join(", "), names.join(", "));
-    Some((from, params))
 }
 
 #[cfg(test)]
@@ -359,21 +412,38 @@ mod tests {
         let relation = relation(&[("id", false), ("v", false)]);
         let shape = Shape { relation: &relation, types: &types(), finder: &key() };
         let array = |name: &str| Some(ArrayOf { element: 1, name: name.to_owned() });
-        let arrays = [array("pg_catalog._int4"), array("pg_catalog._varchar")];
+        let column = |type_oid, place| RowColumn { type_oid, place };
+        let columns = vec![column(23, Some(0)), column(1043, Some(1))];
+        let types = |arrays: [Option<ArrayOf>; 2]| SetTypes {
+            arrays: arrays.into(),
+            row: 9,
+            columns: columns.clone(),
+        };
+        let arrays = types([array("pg_catalog._int4"), array("pg_catalog._varchar")]);
         let update = shape.update_set(&[false, false], &arrays).unwrap();
         assert_eq!(
             update.sql,
             "UPDATE ONLY \"s\".\"t\"\"x\" AS scry_t SET \"v\" = scry_s.c1 \
-             FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog._int4), pg_catalog.unnest($2::pg_catalog._varchar)) \
-             AS scry_s (c0, c1) WHERE scry_t.\"id\" OPERATOR(\"pg_catalog\".=) scry_s.c0"
+             FROM (SELECT pg_catalog.unnest($1::pg_catalog._int4) AS c0, \
+             pg_catalog.unnest($2::pg_catalog._varchar) AS c1) AS scry_s WHERE scry_t.\"id\" OPERATOR(\"pg_catalog\".=) scry_s.c0"
         );
         assert_eq!(update.params, [Source::New(0), Source::New(1)]);
         assert_eq!(shape.update_set(&[false, true], &arrays), None, "nothing to set");
-        let arrays = [array("pg_catalog._int4"), None];
-        assert_eq!(shape.update_set(&[false, false], &arrays), None, "no array");
+        let arrays = types([array("pg_catalog._int4"), None]);
+        let update = shape.update_set(&[false, false], &arrays).unwrap();
+        assert_eq!(update.params, [Source::Row]);
+        assert!(
+            update.sql.contains("FROM pg_catalog.unnest($1::\"s\".\"t\"\"x\"[]) AS scry_s (c0, c1) WHERE")
+        );
+        let insert = shape.insert_set(&arrays).unwrap();
+        assert!(
+            insert.sql.contains("(\"id\", \"v\") OVERRIDING SYSTEM VALUE SELECT scry_s.c0, scry_s.c1 FROM")
+        );
+        let generated = SetTypes { columns: vec![column(23, Some(0)), column(20, None)], ..arrays.clone() };
+        assert_eq!(shape.update_set(&[false, false], &generated), None, "no array, and more than a tuple");
         let delete = shape.delete_set(&arrays).unwrap();
         assert!(
-            delete.sql.ends_with("AS scry_s (c0) WHERE scry_t.\"id\" OPERATOR(\"pg_catalog\".=) scry_s.c0")
+            delete.sql.ends_with("AS c0) AS scry_s WHERE scry_t.\"id\" OPERATOR(\"pg_catalog\".=) scry_s.c0")
         );
     }
 

@@ -1,6 +1,7 @@
 //! The values of a tuple as parameters: cut out of the batch, never copied,
 //! never looked into.
 
+use super::statement::RowColumn;
 use crate::{Error, Result};
 use bytes::{BufMut, Bytes, BytesMut};
 use scry_wire::message::Format as WireFormat;
@@ -141,6 +142,40 @@ impl ArrayParam {
         Ok(())
     }
 }
+
+impl ArrayParam {
+    /// Appends a tuple as a value of a row type with these columns (rowtypes.c, `record_recv`). What the
+    /// tuple leaves out is NULL: no statement reads it.
+    pub fn push_row(&mut self, fields: &mut Fields<'_>, columns: &[RowColumn]) -> Result<()> {
+        let mut values = Vec::with_capacity(columns.len());
+        while let Some(field) = fields.next_field()? {
+            values.push(field);
+        }
+        let too_large = |_| Error::protocol("a row is too large");
+        let len_at = self.bytes.len();
+        self.bytes.put_i32(0);
+        self.bytes.put_i32(i32::try_from(columns.len()).map_err(too_large)?);
+        for column in columns {
+            self.bytes.put_u32(column.type_oid);
+            match column.place.and_then(|place| values.get(place)) {
+                Some(Field::Value(value)) => {
+                    self.bytes.put_i32(i32::try_from(value.len()).map_err(too_large)?);
+                    self.bytes.put_slice(value);
+                }
+                _ => self.bytes.put_i32(tuple::LEN_NULL),
+            }
+        }
+        let len = i32::try_from(self.bytes.len() - len_at - LEN_BYTES).map_err(too_large)?;
+        if let Some(place) = self.bytes.get_mut(len_at..len_at + LEN_BYTES) {
+            place.copy_from_slice(&len.to_be_bytes());
+        }
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// Of a value's length.
+const LEN_BYTES: usize = 4;
 
 impl ToSql for ArrayParam {
     fn to_sql(

@@ -22,7 +22,7 @@ use super::pipeline::{Miss, Note, Pipeline};
 use super::quarantine::guard::Guard;
 use super::relation_map::{Kind, Prepared, RelationMap, Target};
 use super::run::Run;
-use super::sets::{Folding, Log};
+use super::sets::{Folding, Log, UnderWay};
 use super::statement::{Finder, Source};
 use super::tuple_values::{Param, Value, check_whole, cut};
 use crate::origin;
@@ -44,6 +44,9 @@ pub struct Writer {
     pub(super) folding: Folding,
     pub(super) run: Run,
     open: bool,
+    /// The open transaction holds nothing yet.
+    pub(super) untouched: bool,
+    pub(super) under_way: Option<UnderWay>,
     heavy: bool,
     pub(super) conflict: Option<ConflictNote>,
     pub(super) guard: Guard,
@@ -68,6 +71,8 @@ impl Writer {
             folding: Folding::default(),
             run: Run::default(),
             open: false,
+            untouched: false,
+            under_way: None,
             heavy: false,
             conflict: None,
             guard: Guard::default(),
@@ -172,7 +177,9 @@ impl Writer {
             return Ok(());
         }
         self.open = true;
-        self.plain("BEGIN", "begin").await
+        self.plain("BEGIN", "begin").await?;
+        self.untouched = true;
+        Ok(())
     }
 
     /// Whether changes are folded; they are unless this says otherwise.
@@ -193,6 +200,8 @@ impl Writer {
         }
         self.write_log().await?;
         self.write_run().await?;
+        // What was sent is of the former description.
+        self.drain().await?;
         self.relations.describe(relation)
     }
 
@@ -238,7 +247,7 @@ impl Writer {
             self.write_log().await?;
             let change = change(&|part| batch.slice_ref(part));
             return match self.guard.is_on() {
-                true => self.write_guarded(&[(relid, change)]).await,
+                true => self.write_guarded(Arc::new(vec![(relid, change)])).await,
                 false => self.write(relid, &change).await,
             };
         }
@@ -376,6 +385,7 @@ impl Writer {
     /// Ends the open transaction without its changes.
     pub async fn roll_back(&mut self) {
         self.log = Log::default();
+        self.under_way = None;
         self.forget_sent().await;
         if self.open && self.session.batch_execute("ROLLBACK").await.is_ok() {
             self.open = false;
@@ -446,13 +456,29 @@ impl Writer {
     where
         F: Future<Output = super::pipeline::Answer> + Send + 'static,
     {
+        // Sets are undone with all that was sent after them: what is none of theirs waits for them.
+        self.settle_sets().await?;
+        self.untouched = false;
         let sent = self.pipeline.send(flight, note, bytes).await;
         sent.map_err(|miss| self.explain(miss))
     }
 
+    /// Waits for every answer. From here on somebody may write by the session itself.
     pub(super) async fn drain(&mut self) -> Result<()> {
-        let drained = self.pipeline.drain().await;
-        drained.map_err(|miss| self.explain(miss))
+        self.settle_sets().await?;
+        self.untouched = false;
+        self.land().await
+    }
+
+    /// As [`drain`](Self::drain), unless nothing but the transaction's beginning can be under way.
+    pub(super) async fn drain_unless_untouched(&mut self) -> Result<()> {
+        if self.untouched { Ok(()) } else { self.drain().await }
+    }
+
+    /// Waits for what the pipeline holds.
+    pub(super) async fn land(&mut self) -> Result<()> {
+        let landed = self.pipeline.drain().await;
+        landed.map_err(|miss| self.explain(miss))
     }
 
     fn explain(&mut self, miss: Miss) -> Error {
@@ -559,6 +585,7 @@ fn collect(sources: &[Source], new: &[Value], old: &[Value], format: Format) -> 
         let value = match source {
             Source::New(place) => new.get(*place),
             Source::Old(place) => old.get(*place),
+            Source::Row => None,
         };
         let value = value.ok_or_else(|| Error::protocol("a row lacks a value of its relation"))?;
         if let Value::Bytes(b) = value {

@@ -17,9 +17,11 @@
 use super::row::{Refused, bytes_of};
 use super::{Marks, Policy};
 use crate::apply::fold::Change;
+use crate::apply::sets::Changes;
 use crate::apply::writer::Writer;
 use crate::{Error, Result};
 use scry_wire::Lsn;
+use std::sync::Arc;
 
 /// What the writer knows of the job's policy, its marked tables, and of the
 /// transactions whose changes wait in the log.
@@ -123,13 +125,13 @@ impl Writer {
     }
 
     /// Writes changes; those that are refused are kept aside.
-    pub(in crate::apply) async fn write_guarded(&mut self, changes: &[(u32, Change)]) -> Result<()> {
+    pub(in crate::apply) async fn write_guarded(&mut self, changes: Arc<Changes>) -> Result<()> {
         let begins = self.guard.take_begins();
         if changes.is_empty() {
             return Ok(());
         }
         self.set_guard().await?;
-        let whole = match self.write_changes(changes).await {
+        let whole = match self.write_changes(changes.clone()).await {
             Ok(()) => self.settle_guard().await,
             Err(error) => Err(error),
         };
@@ -137,7 +139,7 @@ impl Writer {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.undo_to_guard(error).await?;
-                self.write_parts_guarded(changes, &begins).await
+                self.write_parts_guarded(&changes, &begins).await
             }
         }
     }

@@ -30,6 +30,7 @@ use super::quarantine::Policy;
 use super::quarantine::tell::Teller;
 use super::relation_map::RelationMap;
 use super::schema::Step as SchemaStep;
+use super::sets::CHANGES_AT_ONCE;
 use super::writer::Writer;
 use crate::origin::Origin;
 use crate::origin::rounds::Rounds;
@@ -254,7 +255,12 @@ impl<'a> Worker<'a> {
         let Some(bytes) = self.assembler.push_part(payload, continued)? else { return Ok(()) };
         self.batch.bytes += bytes.len();
         let mut reader = Reader::new(&bytes);
+        let mut changes = 0usize;
         while reader.remaining() > 0 {
+            changes = changes.wrapping_add(1);
+            if changes.is_multiple_of(CHANGES_AT_ONCE) {
+                tokio::task::yield_now().await;
+            }
             let rest = reader.rest();
             let change = Change::read(&mut reader)?;
             let whole = rest.get(..rest.len() - reader.remaining()).unwrap_or_default();
@@ -386,7 +392,9 @@ impl<'a> Worker<'a> {
             self.shadow.holds_changed();
         }
         let confirm = self.course.durable(moved)?;
-        self.position_written = Instant::now();
+        if rows == 0 {
+            self.position_written = Instant::now();
+        }
         self.shadow.advanced(self.course.applied(), self.timeline, rows);
         let label = || self.shadow.database.clone();
         ::metrics::counter!(metrics::ROWS_APPLIED, "shadow" => label()).increment(rows);
@@ -510,5 +518,5 @@ fn no_answer(shadow: &Shadow) -> Error {
 const WRITER_LOCK: i64 = 7_239_850_000_000_000_002;
 /// A server that takes connections and says nothing is as good as none.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
-/// A position without changes is written at most this often.
+/// A position without changes is written at most this often; the first one after changes at once.
 const POSITION_PAUSE: Duration = Duration::from_millis(200);
