@@ -231,6 +231,33 @@ async fn waits_for_the_copy_and_loads_chunks_once() {
     assert_eq!(got, [("[1,\n2]".into(), None), ("{}".into(), Some("2.50".into()))]);
 }
 
+/// A table that is complete gets its indexes while others are still copied; the end passes over them.
+#[tokio::test]
+async fn indexes_do_not_wait_for_other_tables() {
+    let platform = Platform::started().await;
+    let mut lead = platform.peer(Role::Lead).await;
+    lead.welcome().await;
+    lead.send_catalog(&catalog::items(COPY_ID)).await;
+    lead.catalog_applied().await;
+    let mut copy = platform.peer(Role::Copy).await;
+    copy.welcome().await;
+    let wide = "x".repeat(100 << 10);
+    let rows: Vec<Vec<u8>> = (1..=90).map(|id| item_row(id, &wide)).collect();
+    assert_eq!(copy.chunk(0, 1, &relation(), &rows).await.rows, 90);
+    let shadow = platform.shadow().await;
+    let indexes = async || -> i64 {
+        let sql = "SELECT count(*) FROM pg_index WHERE indrelid = 'public.items'::regclass AND indisvalid";
+        shadow.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    platform_lab::eventually(true, async || indexes().await > 0).await;
+    let made = indexes().await;
+    assert_eq!(lead.finish(&[(ITEMS, 1, 90), (NOTES, 0, 0)]).await.left_out, []);
+    assert_eq!(indexes().await, made);
+    let keys =
+        "SELECT count(*) FROM pg_constraint WHERE conrelid = 'public.items'::regclass AND contype = 'p'";
+    assert_eq!(shadow.query_one(keys, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
 #[tokio::test]
 async fn another_generation_starts_over() {
     let platform = Platform::started().await;

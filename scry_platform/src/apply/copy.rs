@@ -20,6 +20,7 @@
 
 use super::chunk::{Chunk, Rows};
 use super::copy_rows::{BINARY_HEADER, BINARY_TRAILER, TextRows};
+use super::early;
 use super::former;
 use super::quarantine::{self, Policy};
 use super::relation_map;
@@ -33,11 +34,12 @@ use futures_util::SinkExt;
 use scry_wire::frame::Tag;
 use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, CopyState, Format, Hello, Message, Relation};
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio_postgres::CopyInSink;
 
 /// A snapshot worker's connection.
 pub async fn serve(
-    shadow: &Shadow,
+    shadow: &Arc<Shadow>,
     hello: &Hello,
     mut reader: FrameReader,
     sender: &FrameSender,
@@ -73,7 +75,7 @@ async fn set_up(session: &Session, state: CopyState) -> Result<()> {
 }
 
 async fn load(
-    shadow: &Shadow,
+    shadow: &Arc<Shadow>,
     hello: &Hello,
     session: &mut Session,
     start: &ChunkStart,
@@ -98,7 +100,7 @@ async fn load(
     }
     let mut left = Left::Rows;
     let copied = copy_rows(session, start, which, &name, reader, &mut left).await;
-    let (rows, announced) = match copied {
+    let Copied { rows, announced, bytes } = match copied {
         Err(error) if left != Left::Unknown && may_go_on(shadow, session, &error).await? => {
             skip(reader, left).await?;
             put_aside(shadow, hello, session, start, &error).await?;
@@ -121,6 +123,11 @@ async fn load(
     scry_failpoint::hit(scry_failpoint::step::CHUNK_COMMITTED).await?;
     ::metrics::counter!(metrics::ROWS_COPIED, "shadow" => shadow.database.clone()).increment(rows);
     ::metrics::counter!(metrics::CHUNKS_COPIED, "shadow" => shadow.database.clone()).increment(1);
+    if which == Which::First(Before::New)
+        && let Err(error) = early::chunk_committed(shadow, start, bytes).await
+    {
+        tracing::debug!(table = name, %error, "indexes are left to the end of the copy");
+    }
     chunk.committed()
 }
 
@@ -278,8 +285,14 @@ async fn put_aside(
     Ok(())
 }
 
-/// Streams the chunk's rows into COPY. How many it loaded, and how many were
-/// announced.
+/// What a chunk's COPY has come to.
+struct Copied {
+    rows: u64,
+    announced: u64,
+    bytes: u64,
+}
+
+/// Streams the chunk's rows into COPY.
 async fn copy_rows(
     session: &Session,
     start: &ChunkStart,
@@ -287,8 +300,9 @@ async fn copy_rows(
     name: &str,
     reader: &mut FrameReader,
     left: &mut Left,
-) -> Result<(u64, u64)> {
+) -> Result<Copied> {
     let what = || Error::sql(format!("copy into {name}"));
+    let mut bytes = 0;
     let relation = &start.relation;
     *left = Left::Unknown;
     let mut next = Some(reader.expect().await?);
@@ -297,7 +311,7 @@ async fn copy_rows(
     let anew = which != Which::Late && start.chunks == 1 && is_large && begin_anew(session, relation).await?;
     let sink = session.copy_in(&copy_statement(relation, anew)).await.map_err(what())?;
     let mut sink = Sink::new(sink, relation.format);
-    let expected = loop {
+    let announced = loop {
         *left = Left::Unknown;
         let frame = match next.take() {
             Some(frame) => frame,
@@ -305,6 +319,7 @@ async fn copy_rows(
         };
         let sent = match frame.tag() {
             Tag::Rows => {
+                bytes += frame.payload().len() as u64;
                 let sent = sink.send(frame.payload()).await?;
                 *left = Left::Rows;
                 sent
@@ -326,7 +341,7 @@ async fn copy_rows(
         *left = Left::Unknown;
     }
     let rows = finished?.map_err(what())?;
-    Ok((rows, expected))
+    Ok(Copied { rows, announced, bytes })
 }
 
 /// Gives a table that one chunk holds new storage in this transaction: what is loaded into that

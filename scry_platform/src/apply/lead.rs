@@ -19,7 +19,7 @@ use super::hold::late;
 use super::schema::{self, PreData, Progress, SchemaError, quote};
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::origin::{self, LedgerTable, rounds::Round};
-use crate::shadow::{Connector, Purpose, Session, Shadow};
+use crate::shadow::{Connector, Purpose, Session, Shadow, warm};
 use crate::{Error, Result};
 use scry_wire::catalog::{Catalog, Class, Entry};
 use scry_wire::frame::{Frame, Tag};
@@ -118,6 +118,7 @@ async fn apply_catalog(
     // Nobody else writes while tables come and go. The same document again, from
     // a leader that has lost its connection, disturbs nobody.
     let everybody_out = if same_copy && same_schema { None } else { Some(shadow.copies.clear().await?) };
+    shadow.early.settle().await;
     let notes = match (state, same_schema) {
         // All of it is here; the receipt says so.
         (CopyState::Copied, true) => origin::left_out(&**session).await?,
@@ -127,7 +128,13 @@ async fn apply_catalog(
             None => start_over(shadow, hello, session, &round, &catalog, document).await?,
         },
     };
-    shadow.refresh(session).await?;
+    let origin = shadow.refresh(session).await?;
+    if origin.is_some_and(|o| o.copy_state == CopyState::Copying)
+        && !former::is_schema_kept(&**session).await?
+    {
+        let absent = absent::relids(&**session).await?;
+        shadow.early.begin(round.copy_id, &catalog.without(&absent));
+    }
     drop(everybody_out);
     sender.send(&receipt(session, notes).await?).await
 }
@@ -260,7 +267,7 @@ async fn make_schema(shadow: &Arc<Shadow>, catalog: Arc<Catalog>) -> Result<PreD
 
 async fn sessions(shadow: &Shadow) -> Result<(Session, Option<Client>)> {
     let session = shadow.owner.open(Purpose::Own).await?.cancelled_on_drop();
-    session.batch_execute(&share_helpers_lock()).await.map_err(Error::sql("begin work on the schema"))?;
+    session.batch_execute(&helpers_lock()).await.map_err(Error::sql("begin work on the schema"))?;
     let admin = match &shadow.admin {
         Some(connector) => Some(connector.client().await.map_err(Error::sql("connect as superuser"))?.0),
         None => None,
@@ -322,6 +329,7 @@ async fn finish_copy(
         .map(Arc::new)
         .ok_or_else(|| Error::protocol("a copy is finished, but there is no catalog"))?;
     check_counts(&origin::ledger(&**session).await?, &finish.tables, &catalog)?;
+    shadow.early.settle().await;
     let mut left_out = origin::left_out(&**session).await?;
     let absent = absent::relids(&**session).await?;
     let here = if absent.is_empty() { catalog.clone() } else { Arc::new(catalog.without(&absent)) };
@@ -336,7 +344,7 @@ async fn finish_copy(
     session.batch_execute("COMMIT").await.map_err(Error::sql("commit the end of the copy"))?;
     shadow.refresh(session).await?;
     tracing::info!(shadow = %shadow.database, generation = hello.generation, "copy complete");
-    tokio::spawn(analyze(shadow.clone(), table_names(&here).into_values().collect()));
+    tokio::spawn(after_copy(shadow.clone(), table_names(&here).into_values().collect()));
     sender.send(&CopyFinished { left_out }).await
 }
 
@@ -410,7 +418,7 @@ struct Helpers {
 impl Helpers {
     async fn connect(&self) -> std::result::Result<Client, tokio_postgres::Error> {
         let (client, _task) = self.owner.client().await?;
-        client.batch_execute(&share_helpers_lock()).await?;
+        client.batch_execute(&helpers_lock()).await?;
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
         Ok(client)
     }
@@ -429,7 +437,7 @@ impl Drop for Helpers {
 }
 
 /// What every connection holds that works on the schema.
-fn share_helpers_lock() -> String {
+pub(super) fn helpers_lock() -> String {
     format!("SELECT pg_catalog.pg_advisory_lock_shared({HELPERS_LOCK})")
 }
 
@@ -449,10 +457,18 @@ fn to_message(progress: &Progress) -> CopyProgress {
     }
 }
 
+/// What makes the shadow quicker; nothing depends on it.
+async fn after_copy(shadow: Arc<Shadow>, tables: Vec<String>) {
+    warm(&shadow).await;
+    analyze(shadow, tables).await;
+}
+
 /// Statistics help the shadow's users; nothing depends on them, and the stream
 /// does not wait for them.
 pub(super) async fn analyze(shadow: Arc<Shadow>, tables: Vec<String>) {
     let Ok(session) = shadow.owner.open(Purpose::Own).await else { return };
+    // Nobody waits for these commits, and the disk may be busy with others'.
+    let _ = session.batch_execute("SET synchronous_commit = off").await;
     for name in tables {
         if let Err(error) = session.batch_execute(&format!("ANALYZE {name}")).await {
             tracing::debug!(table = %name, error = %crate::error_text(&error), "could not analyze");

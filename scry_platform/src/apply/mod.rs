@@ -5,7 +5,7 @@
 //!                                               │   └─ runs of inserts ─► copy_rows ─► COPY ─┘
 //!                                               └─► fold ─► sets: statement over arrays, COPY
 //! lead:   catalog ─► lead ─► schema (pre-data) … CopyFinish ─► schema (post-data)
-//! copy:   chunk ─► copy ─► COPY + ledger line
+//! copy:   chunk ─► copy ─► COPY + ledger line; a table is complete ─► early (its indexes)
 //! schema changes: worker ─► follow ─► schema::evolve, in the open transaction (refill: materialized views over
 //!         tables that have no rows yet)
 //! tables that cannot be made: lead, follow ─► absent (marked like tables with refused changes)
@@ -24,6 +24,7 @@ pub mod conflict;
 pub mod copy;
 pub mod copy_rows;
 pub mod course;
+pub mod early;
 pub mod fold;
 pub mod follow;
 pub mod former;

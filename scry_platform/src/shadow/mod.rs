@@ -18,12 +18,15 @@ mod programs;
 pub mod server;
 mod session;
 mod tls;
+mod warm;
 
 pub use external::External;
 pub use files::Files;
 pub use session::{Connector, Purpose, Session};
+pub use warm::warm;
 
 use crate::apply::applier::{self, Journaling, Seat};
+use crate::apply::early::Early;
 use crate::apply::halt::Halts;
 use crate::apply::keep;
 use crate::origin::{self, Origin};
@@ -71,6 +74,8 @@ pub struct Shadow {
     pub halts: Halts,
     /// Where its applier sits, when there is a journal.
     pub seat: Seat,
+    /// Indexes that are made while others are still copied.
+    pub early: Early,
     /// How journals are kept; `None` without them.
     pub journaling: Option<Arc<Journaling>>,
     /// What the API tells beside the origin.
@@ -140,6 +145,7 @@ impl Shadow {
             verifiers: Pool::new(VERIFIERS_MAX),
             halts: Halts::default(),
             seat: Seat::default(),
+            early: Early::default(),
             journaling,
             news: News::default(),
             origin: watch::Sender::new(origin),

@@ -28,4 +28,6 @@ mod session;
 pub use evolve::{DROPPED, Outcome, SchemaChange, drop_later};
 pub use plan::{ExtensionNeed, Need, Plan, Privileged, Stage, StageName, Step, plan};
 pub use refusal::Absent;
-pub use run::{PreData, Progress, SchemaError, create_post_data, create_pre_data, drop_all};
+pub use run::{
+    PreData, Progress, SchemaError, create_post_data, create_pre_data, drop_all, index_steps, run_steps,
+};

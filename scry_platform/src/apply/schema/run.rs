@@ -210,6 +210,37 @@ where
     Ok(runner.left_out)
 }
 
+/// The steps of [`create_post_data`] that make indexes, by the table that they read: each needs nothing
+/// but that table's rows.
+#[must_use]
+pub fn index_steps(catalog: &Catalog) -> HashMap<u32, Vec<Step>> {
+    let tables = catalog.objects.iter().filter_map(|object| match &object.entry {
+        Entry::Table(table) => Some(((table.schema.clone(), table.name.clone()), object.oid)),
+        _ => None,
+    });
+    let relids: HashMap<(String, String), u32> = tables.collect();
+    let mut steps: HashMap<u32, Vec<Step>> = HashMap::new();
+    for stage in plan(catalog).post_data.into_iter().filter(|stage| stage.name == StageName::Indexes) {
+        for step in stage.steps.into_iter().filter(|step| step.need == Need::Nothing) {
+            let table = step.reads.as_ref().map(|table| (table.schema.clone(), table.name.clone()));
+            if let Some(relid) = table.and_then(|table| relids.get(&table)) {
+                steps.entry(*relid).or_default().push(step);
+            }
+        }
+    }
+    steps
+}
+
+/// Runs steps that are not done yet, until one fails.
+pub async fn run_steps(client: &Client, steps: &[Step]) -> Result<(), tokio_postgres::Error> {
+    let session = Session::new(client).await?;
+    let done = ledger::open(&session).await?;
+    for step in steps.iter().filter(|step| !done.contains(&step.key())) {
+        ledger::run(&session, step).await?;
+    }
+    Ok(())
+}
+
 /// Removes what [`create_pre_data`] and [`create_post_data`] made, the last first.
 ///
 /// What others have built on it since goes with it. What cannot be dropped is named; `admin`
