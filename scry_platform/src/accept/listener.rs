@@ -64,7 +64,10 @@ impl Listener {
             let Some((stream, lane, place)) = change_over(&self.lanes, stream) else { continue };
             let (app, tls, stopping) = (app.clone(), self.tls.as_ref().map(Tls::acceptor), stopping.clone());
             let serve = async move {
-                let Ok(stream) = TcpStream::from_std(stream) else { return };
+                let stream = match TcpStream::from_std(stream) {
+                    Ok(stream) => stream,
+                    Err(error) => return cannot_hand_over(&error),
+                };
                 let _ = stream.set_nodelay(true);
                 match tls {
                     None => serve_connection(stream, app, stopping).await,
@@ -91,10 +94,15 @@ fn change_over(lanes: &Lanes, stream: TcpStream) -> Option<(std::net::TcpStream,
     match stream.into_std() {
         Ok(stream) => Some((stream, lane, place)),
         Err(error) => {
-            tracing::warn!(%error, "could not hand a connection to its thread");
+            cannot_hand_over(&error);
             None
         }
     }
+}
+
+/// The peer sees its connection end, and connects again.
+fn cannot_hand_over(error: &std::io::Error) {
+    tracing::warn!(%error, "could not hand a connection to its thread");
 }
 
 async fn accept(
