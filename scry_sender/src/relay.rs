@@ -88,25 +88,33 @@ pub async fn serve(socket: UnixStream, shared: Arc<Shared>) {
 /// A stream runs here, on the thread that has accepted it: none of its steps has to wake another
 /// thread. A copy runs where others do not wait for it.
 async fn run(socket: Arc<UnixStream>, shared: Arc<Shared>, greeted: Greeted) {
-    let name = greeted.hello.job.clone();
-    let ended = match Class::from(greeted.hello.role) {
-        Class::Stream => return Relay::new(socket, shared, greeted).run().await,
-        Class::Copy => {
-            let Some(socket) = Arc::into_inner(socket).and_then(|socket| socket.into_std().ok()) else {
-                return tracing::warn!(job = name, "could not hand a connection to its thread");
-            };
-            let copies = shared.copies.clone();
-            copies.spawn(async move {
-                match UnixStream::from_std(socket) {
-                    Ok(socket) => Relay::new(Arc::new(socket), shared, greeted).run().await,
-                    Err(error) => tracing::warn!(%error, "could not hand a connection to its thread"),
-                }
-            })
-        }
-    };
-    if let Err(error) = ended.await {
-        tracing::error!(job = name, %error, "connection ended by an error of the program");
+    if Class::from(greeted.hello.role) == Class::Stream {
+        return Relay::new(socket, shared, greeted).run().await;
     }
+    // Nobody else holds it once the hello is read.
+    let Some(socket) = Arc::into_inner(socket) else { return };
+    let copies = shared.copies.clone();
+    let moved = socket.into_std().map(|socket| {
+        copies.spawn(async move {
+            match UnixStream::from_std(socket) {
+                Ok(socket) => Relay::new(Arc::new(socket), shared, greeted).run().await,
+                Err(error) => cannot_hand_over(&error),
+            }
+        })
+    });
+    match moved {
+        Err(error) => cannot_hand_over(&error),
+        Ok(running) => {
+            if let Err(error) = running.await {
+                tracing::error!(%error, "connection ended by an error of the program");
+            }
+        }
+    }
+}
+
+/// The worker sees its connection end, and connects again.
+fn cannot_hand_over(error: &std::io::Error) {
+    tracing::warn!(%error, "could not hand a worker's connection to the thread of copies");
 }
 
 async fn farewell(socket: Arc<UnixStream>, refuse: &Refuse) {
