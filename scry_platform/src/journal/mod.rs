@@ -26,6 +26,7 @@
 //! What it does not do: know the shadow. Its owner tells how far that is.
 
 pub mod border;
+mod files;
 pub mod segment;
 mod settings;
 mod store;

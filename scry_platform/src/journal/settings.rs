@@ -35,7 +35,7 @@ impl Journals {
         let job = job_dir(&identity, job);
         let own = format!("{job}-{:x}", identity.generation);
         let cannot = |dir: &Path, error: std::io::Error| failed("open", dir, &error);
-        super::store::make_dir(&self.dir).map_err(|e| cannot(&self.dir, e))?;
+        super::files::make_dir(&self.dir).map_err(|e| cannot(&self.dir, e))?;
         for entry in std::fs::read_dir(&self.dir).map_err(|e| cannot(&self.dir, e))?.flatten() {
             let name = entry.file_name();
             let of_job = name.to_str().is_some_and(|name| {
