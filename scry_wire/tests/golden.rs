@@ -131,6 +131,7 @@ fn welcome() {
             generation: GENERATION,
             timeline: 2,
             copy_id: 41,
+            takes_stored: true,
             shadow: "shadow".to_owned(),
             software: "scry_platform 0.1.0".to_owned(),
         },

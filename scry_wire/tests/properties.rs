@@ -63,12 +63,12 @@ fn hello() -> impl Strategy<Value = Hello> {
 fn welcome() -> impl Strategy<Value = Welcome> {
     let state = prop_oneof![Just(CopyState::None), Just(CopyState::Copying), Just(CopyState::Copied)];
     let versions = version::VERSION_MIN..=version::VERSION_MAX;
-    (versions, (lsn(), lsn()), state, any::<(u64, u32, u64)>(), name(), name()).prop_map(
+    (versions, (lsn(), lsn()), state, any::<(u64, u32, u64, bool)>(), name(), name()).prop_map(
         |(
             version,
             (applied_lsn, flushed_lsn),
             copy_state,
-            (generation, timeline, copy_id),
+            (generation, timeline, copy_id, takes_stored),
             shadow,
             software,
         )| Welcome {
@@ -79,6 +79,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             generation,
             timeline,
             copy_id,
+            takes_stored,
             shadow,
             software,
         },
@@ -166,7 +167,7 @@ fn relation() -> impl Strategy<Value = Relation> {
         Just(ReplicaIdentity::Full),
         Just(ReplicaIdentity::Nothing),
     ];
-    let format = prop_oneof![Just(Format::Binary), Just(Format::Text)];
+    let format = prop_oneof![Just(Format::Binary), Just(Format::Text), Just(Format::Stored)];
     (any::<u32>(), format, identity, name(), name(), vec(column, 0..12)).prop_map(
         |(relid, format, replica_identity, schema, name, columns)| Relation {
             relid,

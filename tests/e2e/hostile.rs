@@ -19,6 +19,7 @@ fn welcome(hello: &Hello, version: u16) -> Vec<u8> {
         generation: hello.generation,
         timeline: hello.timeline,
         copy_id: 0,
+        takes_stored: false,
         shadow: "shadow".to_owned(),
         software: "scripted".to_owned(),
     }

@@ -170,6 +170,7 @@ impl World {
             generation: origin.generation,
             timeline: origin.timeline,
             copy_id: origin.copy_id,
+            takes_stored: false,
             shadow: String::new(),
             software: String::new(),
         };

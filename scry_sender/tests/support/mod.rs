@@ -362,6 +362,7 @@ pub fn welcome() -> Welcome {
         generation: 1,
         timeline: 1,
         copy_id: 0,
+        takes_stored: false,
         shadow: "shadow".into(),
         software: "test".into(),
     }

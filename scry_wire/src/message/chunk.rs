@@ -46,7 +46,7 @@ impl Message for ChunkStart {
         if chunk >= chunks {
             return Err(Error::Undefined { what: "chunk", got: chunk.into() });
         }
-        Ok(ChunkStart { copy_id, chunk, chunks, relation: Relation::read(r)? })
+        Ok(ChunkStart { copy_id, chunk, chunks, relation: Relation::read_of_chunk(r)? })
     }
 }
 

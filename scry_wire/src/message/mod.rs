@@ -33,7 +33,7 @@ pub use hello::{Hello, Role};
 pub use late_copy::LateCopy;
 pub use notice::{Level, Notice};
 pub use refuse::{Refuse, RefuseKind};
-pub use relation::{Column, Format, Relation, ReplicaIdentity};
+pub use relation::{Column, Format, Relation, ReplicaIdentity, STORED_JSONB};
 pub use table_marks::{TableMark, TableMarks};
 pub use verify::{Ask, DiffCounts, KEYS_MAX, SCHEMA_LINES_MAX, Tell};
 pub use welcome::{CopyState, Welcome};

@@ -15,7 +15,15 @@ pub enum Format {
     Binary = b'b',
     /// Output functions' text.
     Text = b't',
+    /// As [`Binary`](Self::Binary), but for the columns of type `jsonb`: version
+    /// [`STORED_JSONB`], then the container as the server stores it (utils/jsonb.h),
+    /// little-endian. In chunks only, for a platform that offers it.
+    Stored = b's',
 }
+
+/// The first byte of a stored `jsonb`, where the send function writes a 1 in front of text
+/// (utils/adt/jsonb.c, `jsonb_send`).
+pub const STORED_JSONB: u8 = 2;
 
 /// `pg_class.relreplident`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,13 +91,24 @@ impl Relation {
         }
     }
 
-    /// Reads a relation.
+    /// Reads a relation whose rows are one by one, so that they are not of format
+    /// [`Format::Stored`].
     pub fn read(r: &mut Reader<'_>) -> Result<Self, Error> {
+        let relation = Self::read_of_chunk(r)?;
+        match relation.format {
+            Format::Stored => Err(Error::Undefined { what: "format", got: u64::from(Format::Stored as u8) }),
+            Format::Binary | Format::Text => Ok(relation),
+        }
+    }
+
+    /// Reads a relation whose rows may be of any format.
+    pub fn read_of_chunk(r: &mut Reader<'_>) -> Result<Self, Error> {
         Ok(Relation {
             relid: r.u32("relid")?,
             format: match r.u8("format")? {
                 b'b' => Format::Binary,
                 b't' => Format::Text,
+                b's' => Format::Stored,
                 got => return Err(Error::Undefined { what: "format", got: got.into() }),
             },
             replica_identity: match r.u8("replica_identity")? {

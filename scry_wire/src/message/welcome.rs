@@ -37,6 +37,8 @@ pub struct Welcome {
     /// The snapshot that is or was copied last; 0 before the first. A source
     /// that has not come so far was restored from an older state.
     pub copy_id: u64,
+    /// Whether chunks of this connection may be of format [`Format::Stored`](super::Format::Stored).
+    pub takes_stored: bool,
     /// Name of the shadow's database, for people.
     pub shadow: String,
     /// Program and version, for logs.
@@ -55,6 +57,7 @@ impl Message for Welcome {
         w.u64(self.generation);
         w.u32(self.timeline);
         w.u64(self.copy_id);
+        w.bool(self.takes_stored);
         w.name(&self.shadow);
         w.name(&self.software);
     }
@@ -75,6 +78,7 @@ impl Message for Welcome {
             generation: r.u64("generation")?,
             timeline: r.u32("timeline")?,
             copy_id: r.u64("copy_id")?,
+            takes_stored: r.bool("takes_stored")?,
             shadow: r.name("shadow")?,
             software: r.name("software")?,
         })

@@ -95,6 +95,7 @@ fn counting_platform(position: &Arc<AtomicU64>) -> Result<ScriptedPlatform> {
             generation: hello.generation,
             timeline: hello.timeline,
             copy_id: 0,
+            takes_stored: false,
             shadow: "none".to_owned(),
             software: "scry_bench".to_owned(),
         };
