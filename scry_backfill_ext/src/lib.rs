@@ -14,6 +14,7 @@ mod decode;
 mod failpoint;
 mod guc;
 mod handoff;
+mod loader;
 #[allow(unsafe_code, ffi_unwind_calls)]
 mod pg;
 mod snapshot;

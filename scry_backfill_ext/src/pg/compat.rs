@@ -78,6 +78,42 @@ pub unsafe fn relation_filenode(relation: pg_sys::Relation) -> u32 {
     }
 }
 
+/// Whether a relation's storage was made by this very (sub)transaction: nobody else can see it, and
+/// it goes with it (utils/rel.h; commands/copyfrom.c, `CopyFrom`).
+///
+/// # Safety
+/// `relation` must be open, in a transaction.
+pub unsafe fn is_stored_anew(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let now = pg_sys::GetCurrentSubTransactionId();
+        #[cfg(feature = "pg15")]
+        let stored = (*relation).rd_firstRelfilenodeSubid;
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        let stored = (*relation).rd_firstRelfilelocatorSubid;
+        (*relation).rd_createSubid == now || stored == now
+    }
+}
+
+/// Makes the index entries of a tuple that has been inserted (16 adds a flag for updates).
+///
+/// # Safety
+/// `result` must have its indexes open, `slot` hold the tuple.
+pub unsafe fn insert_index_tuples(
+    result: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    estate: *mut pg_sys::EState,
+) {
+    let none = std::ptr::null_mut();
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::ExecInsertIndexTuples(result, slot, estate, false, false, none, std::ptr::null_mut());
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        pg_sys::ExecInsertIndexTuples(result, slot, estate, false, false, none, std::ptr::null_mut(), false);
+    }
+}
+
 /// Whether a slot has been invalidated.
 ///
 /// # Safety

@@ -7,6 +7,14 @@ use pgrx::pg_sys;
 /// `SnapBuild` (replication/snapbuild.h): opaque.
 pub type SnapBuild = pg_sys::SnapBuild;
 
+/// The beginning of `PQcommMethods` (libpq/libpq.h).
+#[repr(C)]
+pub struct CommMethods {
+    comm_reset: unsafe extern "C-unwind" fn(),
+    /// Sends what has been written.
+    pub flush: unsafe extern "C-unwind" fn() -> c_int,
+}
+
 unsafe extern "C-unwind" {
     /// replication/decode.h
     pub fn LogicalDecodingProcessRecord(
@@ -39,6 +47,21 @@ unsafe extern "C-unwind" {
         history: *mut pg_sys::List,
         next: *mut pg_sys::TimeLineID,
     ) -> pg_sys::XLogRecPtr;
+    /// libpq/libpq.h
+    pub fn pq_startmsgread();
+    /// libpq/libpq.h
+    pub fn pq_getbyte() -> c_int;
+    /// libpq/libpq.h
+    pub fn pq_getmessage(message: pg_sys::StringInfo, longest: c_int) -> c_int;
+    /// libpq/libpq.h
+    pub static PqCommMethods: *const CommMethods;
+    /// access/heaptoast.h
+    pub fn heap_toast_insert_or_update(
+        relation: pg_sys::Relation,
+        new: pg_sys::HeapTuple,
+        old: pg_sys::HeapTuple,
+        options: c_int,
+    ) -> pg_sys::HeapTuple;
     /// tcop/tcopprot.h
     pub fn die(signal: c_int);
     /// postmaster/bgwriter.h

@@ -9,6 +9,8 @@
 pub mod callbacks;
 pub mod child;
 mod compat;
+mod constraints;
+pub mod copy_in;
 pub mod databases;
 pub mod decoding;
 pub mod disk;
@@ -37,6 +39,8 @@ pub mod slot_drop;
 pub mod slot_info;
 pub mod snapshot;
 pub mod subtransaction;
+pub mod table_writer;
+pub mod touched;
 pub mod wal;
 pub mod worker;
 pub mod xact;

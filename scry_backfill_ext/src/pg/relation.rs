@@ -92,6 +92,20 @@ impl RelationRef<'_> {
         (relation, encoder)
     }
 
+    /// As [`describe`](Self::describe), for chunks; `stored`: the platform takes stored values.
+    pub fn describe_chunk(&self, stored: bool) -> (Relation, RowEncoder) {
+        let mut relation = self.description();
+        // SAFETY: as `describe`.
+        let encoder = unsafe {
+            let desc = (*self.relation).rd_att;
+            if stored {
+                relation.format = row::stored_format(desc, relation.format);
+            }
+            RowEncoder::new(desc, relation.format, Toast::Fetch)
+        };
+        (relation, encoder)
+    }
+
     fn description(&self) -> Relation {
         // SAFETY: as `describe`.
         unsafe {

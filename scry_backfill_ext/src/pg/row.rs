@@ -13,7 +13,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum};
 use pgrx::varlena;
-use scry_wire::message::Format;
+use scry_wire::message::{Format, STORED_JSONB};
 use scry_wire::tuple::{LEN_NULL, LEN_UNCHANGED};
 
 use super::compat;
@@ -39,6 +39,8 @@ enum Write {
     Interval,
     /// A varlena whose bytes are its binary form.
     Bytes,
+    /// A jsonb as it is stored.
+    StoredJsonb,
     Numeric,
     /// By the type's send function.
     Send,
@@ -144,6 +146,25 @@ pub unsafe fn format_of(
             .all(|a| binary_is_safe(a.atttypid))
     };
     if safe { Format::Binary } else { Format::Text }
+}
+
+/// The format of a chunk for a platform that takes stored values. Not where the shadow computes a
+/// column from others: that takes the server's COPY.
+///
+/// # Safety
+/// `desc` must be valid.
+pub unsafe fn stored_format(desc: pg_sys::TupleDesc, format: Format) -> Format {
+    // SAFETY: by contract.
+    let attributes = unsafe { (0..(*desc).natts as usize).map(|i| &*compat::attribute(desc, i)) };
+    let mut has_jsonb = false;
+    for attribute in attributes.filter(|a| !a.attisdropped) {
+        if attribute.attgenerated != 0 {
+            return format;
+        }
+        has_jsonb |= attribute.atttypid == pg_sys::JSONBOID;
+    }
+    let is_little_endian = cfg!(target_endian = "little");
+    if format == Format::Binary && has_jsonb && is_little_endian { Format::Stored } else { format }
 }
 
 /// Whether a type's binary form can be read on another server: built in with
@@ -314,9 +335,12 @@ impl Attribute {
             let mut function: Box<pg_sys::FmgrInfo> = Box::new(std::mem::zeroed());
             let (mut id, mut is_varlena) = (pg_sys::InvalidOid, false);
             let write = match format {
-                Format::Binary => {
+                Format::Binary | Format::Stored => {
                     pg_sys::getTypeBinaryOutputInfo(form.atttypid, &mut id, &mut is_varlena);
-                    Write::of(base.to_u32())
+                    match form.atttypid {
+                        pg_sys::JSONBOID if format == Format::Stored => Write::StoredJsonb,
+                        _ => Write::of(base.to_u32()),
+                    }
                 }
                 Format::Text => {
                     pg_sys::getTypeOutputInfo(form.atttypid, &mut id, &mut is_varlena);
@@ -366,6 +390,7 @@ impl Attribute {
                 Write::Name => bytes(out, CStr::from_ptr(raw as *const _).to_bytes()),
                 Write::Interval => interval(out, raw as *const pg_sys::Interval),
                 Write::Bytes => plain(raw, out, context),
+                Write::StoredJsonb => stored_jsonb(raw, out, context),
                 Write::Numeric => self.numeric(raw, out, context),
                 Write::Send => self.send(value, out, context),
                 Write::Output => {
@@ -472,6 +497,15 @@ unsafe fn interval(out: &mut Vec<u8>, value: *const pg_sys::Interval) {
 unsafe fn plain(raw: usize, out: &mut Vec<u8>, context: &mut RowContext) {
     // SAFETY: points to a varlena.
     bytes(out, unsafe { detoasted(raw, context) });
+}
+
+unsafe fn stored_jsonb(raw: usize, out: &mut Vec<u8>, context: &mut RowContext) {
+    // SAFETY: points to a varlena.
+    let container = unsafe { detoasted(raw, context) };
+    out.reserve(container.len() + 5);
+    out.extend_from_slice(&(container.len() as i32 + 1).to_be_bytes());
+    out.push(STORED_JSONB);
+    out.extend_from_slice(container);
 }
 
 /// Logical decoding puts a TOASTed value together and leaves a pointer to it

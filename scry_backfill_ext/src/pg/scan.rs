@@ -13,7 +13,7 @@ use scry_wire::hash::{RowHash, RowHasher};
 use scry_wire::message::Relation;
 
 use super::relation::RelationRef;
-use super::row::{RowEncoder, Toast};
+use super::row::RowEncoder;
 use crate::batch::Batch;
 
 /// A table, locked against changes of its definition and open for reading.
@@ -28,8 +28,9 @@ pub struct TableScan {
 impl TableScan {
     /// Locks and opens the table; `None` when it has been dropped.
     ///
-    /// Must be called, and dropped, inside one transaction.
-    pub fn open(relid: u32) -> Option<TableScan> {
+    /// Must be called, and dropped, inside one transaction. `stored`: rows are for a platform that
+    /// takes stored values.
+    pub fn open(relid: u32, stored: bool) -> Option<TableScan> {
         // SAFETY: inside a transaction; AccessShareLock conflicts only with
         // AccessExclusiveLock and is held for one chunk.
         unsafe {
@@ -38,7 +39,7 @@ impl TableScan {
                 return None;
             }
             let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
-            let (description, encoder) = RelationRef::new(relation).describe(Toast::Fetch);
+            let (description, encoder) = RelationRef::new(relation).describe_chunk(stored);
             let natts = (*(*relation).rd_att).natts as usize;
             Some(TableScan { relation, slot, encoder, description, natts })
         }

@@ -58,7 +58,7 @@ pub fn make(tables: &[Stored], applied: &CatalogApplied, workers: usize) -> (u32
     let mut plans: Vec<TablePlan> = tables
         .iter()
         .filter_map(|Stored { relid, filenode, shape }| {
-            let scan = TableScan::open(*relid)?;
+            let scan = TableScan::open(*relid, false)?;
             let rows = kept.get(relid).copied().unwrap_or_default();
             Some(TablePlan {
                 relid: *relid,

@@ -115,7 +115,7 @@ impl Copier {
         if !plan::is_to_be_compared(table) {
             return Ok(None);
         }
-        let shape = open_table(plan, table).description().clone();
+        let shape = open_table(plan, table, false).description().clone();
         let mut pace = Pace::new(round.job, self.limits);
         pace.begin();
         let watch = Box::new(move |rows, bytes| match rows {
@@ -134,7 +134,7 @@ impl Copier {
                 ),
                 hint: refusal.remedy().to_owned(),
             })?;
-        drop(open_table(plan, table));
+        drop(open_table(plan, table, false));
         plan::compared(table, found.map(|found| found.mended));
         Ok(found.map(|found| found.rows))
     }
@@ -144,8 +144,9 @@ impl Copier {
         let Some(table) = plan.tables().get(claim.table) else { return Ok(0) };
         let session =
             self.session.get_or_insert_with(|| session::open(round.job, &self.identity, round.late));
+        let stored = session.welcome.takes_stored;
         let handoff = &mut session.handoff;
-        let mut scan = open_table(plan, table);
+        let mut scan = open_table(plan, table, stored);
         let start = ChunkStart {
             copy_id: plan.head().copy_id,
             chunk: claim.chunk,
@@ -161,7 +162,7 @@ impl Copier {
                 // The lock is given back now and then: DDL of the source waits for that at most.
                 drop(scan);
                 round.wait_while_paused();
-                scan = open_table(plan, table);
+                scan = open_table(plan, table, stored);
             }
             let upto = to.min(at.saturating_add(plan::CHUNK_BLOCKS_MAX));
             let mut way = Way { round, handoff: &mut *handoff, pace: &mut self.pace, table };
@@ -186,8 +187,8 @@ impl Copier {
 /// Opens a table for a chunk. A table that is another than the plan's cannot
 /// be copied under this snapshot: its old rows are gone, or its columns are
 /// others than those that the shadow was made with.
-fn open_table(plan: &Plan, table: &PlanTable) -> TableScan {
-    match TableScan::open(table.relid) {
+fn open_table(plan: &Plan, table: &PlanTable, stored: bool) -> TableScan {
+    match TableScan::open(table.relid, stored) {
         Some(scan) if scan.filenode() == table.filenode && shape(scan.description()) == table.shape => scan,
         _ => {
             plan.head().rewritten.store(table.relid, Release);

@@ -166,6 +166,7 @@ mod tests {
             generation,
             timeline: 2,
             copy_id: 1,
+            takes_stored: false,
             shadow: String::new(),
             software: String::new(),
         }
