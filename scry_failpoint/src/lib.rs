@@ -25,10 +25,12 @@ pub mod step {
     pub const COMMITTED: &str = "platform::committed";
     /// The shadow shows changes that its disk may lack; bringing them there is next.
     pub const SHOWN: &str = "platform::shown";
+    /// The loader is about to be asked for a chunk's table; told to fail, it does not take it.
+    pub const LOADING: &str = "platform::loading";
     /// A chunk's rows are committed; its receipt is next.
     pub const CHUNK_COMMITTED: &str = "platform::chunk_committed";
     /// All of them.
-    pub const ALL: [&str; 6] = [SENT, RECEIVED, APPLIED, COMMITTED, SHOWN, CHUNK_COMMITTED];
+    pub const ALL: [&str; 7] = [SENT, RECEIVED, APPLIED, COMMITTED, SHOWN, LOADING, CHUNK_COMMITTED];
 }
 
 /// A step was told to fail.

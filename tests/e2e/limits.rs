@@ -79,10 +79,16 @@ fn a_shadow_that_was_changed_by_hand_is_told_by_table_and_key() {
             pair.assert_equal()
         };
 
-        // A row is missing: its key stands on the shadow, with what should be done.
+        // A row is missing: its key stands on the shadow, with what should be done, and of its
+        // transaction there is nothing.
         by_hand("DELETE FROM public.t WHERE id = 3")?;
-        pair.sql("UPDATE t SET v = 'updated' WHERE id = 3")?;
+        pair.sql(
+            "BEGIN; UPDATE t SET v = 'updated' WHERE id = 2; UPDATE t SET v = 'updated' WHERE id = 3;
+             INSERT INTO t VALUES (11, 'beside'); COMMIT",
+        )?;
         told("the missing row", &["\"t\""])?;
+        let there = shadow_rows(&pair)?;
+        ensure!(!there.contains("updated") && !there.contains("beside"), "half a transaction: {there}");
         let conflict = wait::until("the conflict's key", SOON, || {
             let rows = pair.shadow_client()?.query("SELECT c::text FROM scry_shadow.conflict AS c", &[])?;
             Ok(rows.first().map(|row| row.get::<_, String>(0)))

@@ -18,6 +18,7 @@ mod late;
 mod left_alone;
 mod lifecycle;
 mod limits;
+mod loader;
 mod matviews;
 mod memory;
 mod modes;

@@ -27,14 +27,17 @@ use super::relation_map;
 use super::schema::quote;
 use crate::accept::link::{FrameReader, FrameSender, unexpected};
 use crate::origin;
-use crate::shadow::{Purpose, Session, Shadow};
+use crate::shadow::{Purpose, Session, Shadow, loader};
 use crate::{Error, Result, metrics};
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 use scry_wire::frame::Tag;
-use scry_wire::message::{ChunkDone, ChunkEnd, ChunkStart, CopyState, Format, Hello, Message, Relation};
+use scry_wire::message::{
+    ChunkDone, ChunkEnd, ChunkStart, CopyState, Format, Hello, Message, Relation, Welcome,
+};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio_postgres::CopyInSink;
 
 /// A snapshot worker's connection.
@@ -47,7 +50,11 @@ pub async fn serve(
     let mut session = shadow.owner.open(Purpose::Apply).await?.cancelled_on_drop();
     let origin = shadow.refresh(&session).await?;
     let state = origin.as_ref().map_or(CopyState::None, |o| o.copy_state_of(hello.generation));
-    sender.send(&super::welcome(shadow, hello, origin.as_ref())).await?;
+    // Rows of a late copy go by COPY: the tables have all that they will have.
+    let loads = state == CopyState::Copying && loader::is_there(&session).await?;
+    let takes_stored = loads && !shadow.refuses_stored.load(Ordering::Relaxed);
+    let welcome = Welcome { takes_stored, ..super::welcome(shadow, hello, origin.as_ref()) };
+    sender.send(&welcome).await?;
     // A complete shadow takes chunks of tables on hold; each chunk is asked below.
     if state == CopyState::None {
         return Err(Error::Busy("no copy of this generation is under way on the shadow".to_owned()));
@@ -58,7 +65,7 @@ pub async fn serve(
             return Err(unexpected(&frame, "chunk start"));
         }
         let start = ChunkStart::from_frame(&frame)?;
-        let done = load(shadow, hello, &mut session, &start, &mut reader).await?;
+        let done = load(shadow, hello, &mut session, &start, loads, &mut reader).await?;
         sender.send(&done).await?;
     }
     session.close().await;
@@ -79,6 +86,7 @@ async fn load(
     hello: &Hello,
     session: &mut Session,
     start: &ChunkStart,
+    loads: bool,
     reader: &mut FrameReader,
 ) -> Result<ChunkDone> {
     relation_map::check_name(&start.relation)?;
@@ -99,8 +107,13 @@ async fn load(
         former::make_room(session, &start.relation).await?;
     }
     let mut left = Left::Rows;
-    let copied = copy_rows(session, start, which, &name, reader, &mut left).await;
+    let loads = loads && which != Which::Late;
+    let copied = copy_rows(shadow, session, start, Way { which, loads }, reader, &mut left).await;
     let Copied { rows, announced, bytes } = match copied {
+        Err(error) if start.relation.format == Format::Stored && matches!(error, Error::Sql { .. }) => {
+            tracing::debug!(shadow = %shadow.database, table = name, %error, "stored rows are refused");
+            return Err(if error.is_refusal() { not_taken(shadow, &name) } else { error });
+        }
         Err(error) if left != Left::Unknown && may_go_on(shadow, session, &error).await? => {
             skip(reader, left).await?;
             put_aside(shadow, hello, session, start, &error).await?;
@@ -292,15 +305,24 @@ struct Copied {
     bytes: u64,
 }
 
-/// Streams the chunk's rows into COPY.
+/// How rows get into their table.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    which: Which,
+    /// By the loader, where that takes them.
+    loads: bool,
+}
+
+/// Streams the chunk's rows into the loader or COPY.
 async fn copy_rows(
+    shadow: &Shadow,
     session: &Session,
     start: &ChunkStart,
-    which: Which,
-    name: &str,
+    way: Way,
     reader: &mut FrameReader,
     left: &mut Left,
 ) -> Result<Copied> {
+    let name = relation_map::full_name(&start.relation);
     let what = || Error::sql(format!("copy into {name}"));
     let mut bytes = 0;
     let relation = &start.relation;
@@ -308,9 +330,21 @@ async fn copy_rows(
     let mut next = Some(reader.expect().await?);
     *left = Left::Rows;
     let is_large = next.as_ref().is_some_and(|frame| frame.payload().len() >= ANEW_FROM);
-    let anew = which != Which::Late && start.chunks == 1 && is_large && begin_anew(session, relation).await?;
-    let sink = session.copy_in(&copy_statement(relation, anew)).await.map_err(what())?;
-    let mut sink = Sink::new(sink, relation.format);
+    let anew =
+        way.which != Which::Late && start.chunks == 1 && is_large && begin_anew(session, relation).await?;
+    // A few rows are quicker by COPY than by asking first.
+    let is_worth_asking = is_large || relation.format == Format::Stored;
+    let loads = way.loads
+        && is_worth_asking
+        && relation.format != Format::Text
+        && scry_failpoint::hit(scry_failpoint::step::LOADING).await.is_ok()
+        && loader::takes(session, relation).await?;
+    if relation.format == Format::Stored && !loads {
+        return Err(not_taken(shadow, &name));
+    }
+    let statement = if loads { loader::statement(relation) } else { copy_statement(relation, anew) };
+    let sink = session.copy_in(&statement).await.map_err(what())?;
+    let mut sink = if loads { Sink::bare(sink) } else { Sink::new(sink, relation.format) };
     let announced = loop {
         *left = Left::Unknown;
         let frame = match next.take() {
@@ -340,8 +374,24 @@ async fn copy_rows(
     if finished.is_err() {
         *left = Left::Unknown;
     }
-    let rows = finished?.map_err(what())?;
+    let mut rows = finished?.map_err(what())?;
+    if loads {
+        rows = loader::loaded(session).await?;
+    }
     Ok(Copied { rows, announced, bytes })
+}
+
+/// The next welcome says that rows are to come in another form.
+fn not_taken(shadow: &Shadow, name: &str) -> Error {
+    shadow.refuses_stored.store(true, Ordering::Relaxed);
+    tracing::info!(shadow = %shadow.database, table = name, "stored rows are not taken: they are asked for in another form");
+    Error::Shadow {
+        message: format!(
+            "rows of {name} came as the source stores them, and the shadow does not take them so"
+        ),
+        hint: "They are asked for again in another form.".to_owned(),
+        retry: true,
+    }
 }
 
 /// Gives a table that one chunk holds new storage in this transaction: what is loaded into that
@@ -368,7 +418,7 @@ pub(crate) fn copy_statement(relation: &Relation, anew: bool) -> String {
         false => format!(" ({})", quote::ident_list(columns)),
     };
     let format = match relation.format {
-        Format::Binary => "binary",
+        Format::Binary | Format::Stored => "binary",
         Format::Text => "text",
     };
     let freeze = if anew { ", FREEZE" } else { "" };
@@ -379,6 +429,8 @@ pub(crate) fn copy_statement(relation: &Relation, anew: bool) -> String {
 pub(crate) struct Sink {
     copy: Pin<Box<CopyInSink<Bytes>>>,
     text: Option<TextRows>,
+    /// COPY's binary header and trailer stand around the rows.
+    framed: bool,
     out: BytesMut,
     begun: bool,
 }
@@ -389,7 +441,12 @@ type Sent = std::result::Result<(), tokio_postgres::Error>;
 impl Sink {
     pub(crate) fn new(copy: CopyInSink<Bytes>, format: Format) -> Self {
         let text = (format == Format::Text).then(TextRows::new);
-        Sink { copy: Box::pin(copy), text, out: BytesMut::new(), begun: false }
+        Sink { copy: Box::pin(copy), framed: text.is_none(), text, out: BytesMut::new(), begun: false }
+    }
+
+    /// For the loader, which wants nothing but rows.
+    fn bare(copy: CopyInSink<Bytes>) -> Self {
+        Sink { framed: false, ..Sink::new(copy, Format::Binary) }
     }
 
     /// Sends the next piece of tuples; waits while the shadow does not read.
@@ -430,7 +487,7 @@ impl Sink {
     }
 
     async fn begin(&mut self) -> Sent {
-        if std::mem::replace(&mut self.begun, true) || self.text.is_some() {
+        if std::mem::replace(&mut self.begun, true) || !self.framed {
             return Ok(());
         }
         self.copy.send(Bytes::from_static(BINARY_HEADER)).await
@@ -446,7 +503,7 @@ impl Sink {
         }
         // A COPY that has failed refuses these; finish tells why.
         let _ = self.begin().await;
-        if self.text.is_none() {
+        if self.framed {
             self.out.extend_from_slice(BINARY_TRAILER);
         }
         let _ = self.flush_above(1).await;

@@ -16,10 +16,11 @@
 
 use super::lead::{helpers_lock, on_own_thread};
 use super::schema::{self, Step};
+use crate::accept::link::FrameSender;
 use crate::shadow::{Purpose, Shadow};
 use crate::{Error, Result};
 use scry_wire::catalog::Catalog;
-use scry_wire::message::ChunkStart;
+use scry_wire::message::{ChunkStart, CopyProgress};
 use std::collections::HashMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +43,7 @@ struct Plan {
 
 impl Default for Early {
     fn default() -> Self {
-        let places = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+        let places = std::thread::available_parallelism().map_or(1, NonZero::get);
         Early {
             plan: Mutex::default(),
             helpers: AsyncMutex::default(),
@@ -70,6 +71,22 @@ impl Early {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`settle`](Self::settle), before a copy ends: the source sees what that waits for.
+    pub async fn settle_before(&self, sender: &FrameSender) -> Result<()> {
+        let under_way = {
+            let mut helpers = self.helpers.lock().await;
+            while helpers.try_join_next().is_some() {}
+            helpers.len()
+        };
+        if under_way > 0 {
+            let current = format!("indexes of {under_way} tables whose rows were complete early");
+            let total = u32::try_from(under_way).unwrap_or(u32::MAX);
+            sender.send(&CopyProgress { done: 0, total, current }).await?;
+        }
+        self.settle().await;
+        Ok(())
     }
 
     /// Waits until no index is being made any more; none is begun after that.

@@ -329,7 +329,7 @@ async fn finish_copy(
         .map(Arc::new)
         .ok_or_else(|| Error::protocol("a copy is finished, but there is no catalog"))?;
     check_counts(&origin::ledger(&**session).await?, &finish.tables, &catalog)?;
-    shadow.early.settle().await;
+    shadow.early.settle_before(sender).await?;
     let mut left_out = origin::left_out(&**session).await?;
     let absent = absent::relids(&**session).await?;
     let here = if absent.is_empty() { catalog.clone() } else { Arc::new(catalog.without(&absent)) };

@@ -42,6 +42,7 @@ pub mod schema;
 pub mod sets;
 pub mod statement;
 pub mod stream;
+mod truncate;
 pub mod tuple_values;
 mod worker;
 pub mod writer;
@@ -62,6 +63,7 @@ pub(crate) fn welcome(shadow: &Shadow, hello: &Hello, origin: Option<&Origin>) -
         generation: origin.map_or(0, |o| o.generation),
         timeline: origin.map_or(0, |o| o.timeline),
         copy_id: origin.map_or(0, |o| o.copy_id),
+        takes_stored: false,
         shadow: shadow.database.clone(),
         software: concat!("scry_platform ", env!("CARGO_PKG_VERSION")).to_owned(),
     }

@@ -2,7 +2,7 @@
 //!
 //! Answers come in the order of the statements. Invariants: what is under way
 //! is bounded in bytes and number; an answer is always checked, by
-//! [`Pipeline::drain`] at the latest, before the transaction commits; nothing
+//! [`Pipeline::drain`] at the latest, before the transaction counts as committed; nothing
 //! else is sent on the session while statements are under way.
 
 use bytes::Bytes;

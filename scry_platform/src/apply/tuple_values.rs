@@ -69,7 +69,7 @@ impl Param {
             Value::Unchanged => return Err(Error::protocol("a row is sought by a value that was left out")),
         };
         let format = match format {
-            WireFormat::Binary => Format::Binary,
+            WireFormat::Binary | WireFormat::Stored => Format::Binary,
             WireFormat::Text => Format::Text,
         };
         Ok(Param { value, format })

@@ -11,8 +11,8 @@
 //!
 //! Invariants: what the shadow holds at COMMIT is what the changes make of it
 //! in their order (a run is written before anything else is sent, the log
-//! before what passes it by); every answer is checked before COMMIT is sent;
-//! an update or delete that does not touch exactly one row ends the
+//! before what passes it by); every answer is checked before COMMIT is sent, here or, of a few single
+//! rows, by the server, which then refuses the COMMIT (decision 32); an update or delete that does not touch exactly one row ends the
 //! transaction. Memory: the log, a run and the pipeline, all bounded; a single
 //! large row passes in slices where COPY takes it.
 
@@ -26,13 +26,14 @@ use super::sets::{Folding, Log, UnderWay};
 use super::statement::{Finder, Source};
 use super::tuple_values::{Param, Value, check_whole, cut};
 use crate::origin;
-use crate::shadow::Session;
+use crate::shadow::{Session, loader};
 use crate::{Error, Result};
 use bytes::Bytes;
 use scry_wire::Lsn;
 use scry_wire::message::change::{OldTuple, Sequence};
 use scry_wire::message::{Format, Relation};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::types::{PgLsn, ToSql};
 
 /// Writes to one shadow through one session.
@@ -44,6 +45,10 @@ pub struct Writer {
     pub(super) folding: Folding,
     pub(super) run: Run,
     open: bool,
+    /// Statements of the open transaction that must touch one row each, while there are no others.
+    singles: Option<i64>,
+    /// Fails unless so many have.
+    require: Option<tokio_postgres::Statement>,
     /// The open transaction holds nothing yet.
     pub(super) untouched: bool,
     pub(super) under_way: Option<UnderWay>,
@@ -63,6 +68,10 @@ impl Writer {
         let cannot = || Error::sql("prepare the position's statement");
         let advance = session.prepare(origin::ADVANCE).await.map_err(cannot())?;
         let setval = session.prepare(SETVAL).await.map_err(cannot())?;
+        let require = match COUNTS_DISAGREE.load(Ordering::Relaxed) {
+            true => None,
+            false => loader::counting(&session).await?,
+        };
         Ok(Writer {
             session: Arc::new(session),
             relations,
@@ -71,6 +80,8 @@ impl Writer {
             folding: Folding::default(),
             run: Run::default(),
             open: false,
+            singles: None,
+            require,
             untouched: false,
             under_way: None,
             heavy: false,
@@ -179,6 +190,7 @@ impl Writer {
         self.open = true;
         self.plain("BEGIN", "begin").await?;
         self.untouched = true;
+        self.singles = Some(0);
         Ok(())
     }
 
@@ -302,49 +314,6 @@ impl Writer {
         self.execute(relid, prepared, &[], &old_row, note).await
     }
 
-    /// Relations have been emptied: these and no others, since the source lists
-    /// all of them. Sequences that were restarted are told by themselves.
-    pub async fn truncate(&mut self, relids: &[u32]) -> Result<()> {
-        self.write_log().await?;
-        self.write_run().await?;
-        let here: Vec<u32> = relids.iter().copied().filter(|relid| !self.passes_over(*relid)).collect();
-        match self.guard.is_on() {
-            true => self.truncate_guarded(&here).await,
-            false => self.truncate_now(&here).await,
-        }
-    }
-
-    pub(super) async fn truncate_now(&mut self, relids: &[u32]) -> Result<()> {
-        let mut all = Vec::with_capacity(relids.len());
-        let mut emptied = Vec::with_capacity(relids.len());
-        for relid in relids {
-            self.look_up(*relid).await?;
-            let target = self.relations.target(*relid)?;
-            let name = super::relation_map::qualified(&target.relation);
-            if !target.partitioned {
-                emptied.push(format!("ONLY {name}"));
-            }
-            all.push(name);
-        }
-        let Some(first) = relids.first() else { return Ok(()) };
-        self.drain().await?;
-        let cannot = || Error::sql("look for what a TRUNCATE reaches");
-        let reaches: bool = self.session.query_one(TRUNCATE_REACHES, &[&all]).await.map_err(cannot())?.get(0);
-        let sql = if reaches {
-            // TRUNCATE would refuse or empty more; DELETE, with foreign keys silent, does neither.
-            emptied.iter().map(|name| format!("DELETE FROM {name};")).collect()
-        } else {
-            // A partitioned table stands for its partitions, all of which are listed.
-            let partitioned = all.iter().filter(|name| !emptied.contains(&format!("ONLY {name}")));
-            let names: Vec<&str> = emptied.iter().chain(partitioned).map(String::as_str).collect();
-            format!("TRUNCATE {}", names.join(", "))
-        };
-        let session = self.session.clone();
-        let flight = async move { session.batch_execute(&sql).await.map(|()| 0) };
-        let note = Note { relid: *first, operation: "TRUNCATE", rows: None, key: None };
-        self.send(flight, note, all.len() * 64).await
-    }
-
     /// A sequence has moved; one that the shadow does not have is passed over.
     pub async fn sequence(&mut self, sequence: Sequence) -> Result<()> {
         self.write_run().await?;
@@ -372,14 +341,30 @@ impl Writer {
             let note = Note { relid: 0, operation: "position", rows: Some(1), key: None };
             self.send(flight, note, 0).await?;
         }
-        // Not before every answer is checked.
-        self.drain().await?;
+        // Not before every answer is checked, here or by the server.
+        if !self.require_singles().await? {
+            self.drain().await?;
+        }
         if self.open {
             self.plain("COMMIT", "commit").await?;
             self.drain().await?;
             self.open = false;
         }
         Ok(())
+    }
+
+    /// Where the transaction is nothing but a few statements that must touch one row each, has the
+    /// server hold them to that, and COMMIT travels with them: it does nothing after an error.
+    async fn require_singles(&mut self) -> Result<bool> {
+        let (Some(singles @ 1..), Some(require)) = (self.singles, &self.require) else { return Ok(false) };
+        if !self.open || self.under_way.is_some() {
+            return Ok(false);
+        }
+        let (session, require) = (self.session.clone(), require.clone());
+        let flight = async move { session.execute(&require, &[&singles]).await };
+        let note = Note { relid: 0, operation: REQUIRE, rows: None, key: None };
+        self.send(flight, note, 0).await?;
+        Ok(true)
     }
 
     /// Ends the open transaction without its changes.
@@ -395,6 +380,7 @@ impl Writer {
     /// Waits for what was sent; its answers no longer matter.
     pub(super) async fn forget_sent(&mut self) {
         self.run = Run::default();
+        self.singles = None;
         while !self.pipeline.is_empty() {
             let _ = self.pipeline.drain().await;
         }
@@ -459,6 +445,11 @@ impl Writer {
         // Sets are undone with all that was sent after them: what is none of theirs waits for them.
         self.settle_sets().await?;
         self.untouched = false;
+        self.singles = match note.rows {
+            Some(1) => self.singles.map(|singles| singles + 1),
+            _ if is_about_no_rows(&note) => self.singles,
+            _ => None,
+        };
         let sent = self.pipeline.send(flight, note, bytes).await;
         sent.map_err(|miss| self.explain(miss))
     }
@@ -467,6 +458,7 @@ impl Writer {
     pub(super) async fn drain(&mut self) -> Result<()> {
         self.settle_sets().await?;
         self.untouched = false;
+        self.singles = None;
         self.land().await
     }
 
@@ -486,6 +478,10 @@ impl Writer {
         self.folding.blame(note.relid);
         match miss {
             Miss::Sql(note, source) => {
+                if note.operation == REQUIRE {
+                    // All answers before were as they should be.
+                    COUNTS_DISAGREE.store(true, Ordering::Relaxed);
+                }
                 let action = match note.relid {
                     0 => format!("{} on the shadow", note.operation),
                     relid => format!("{} on {}", note.operation, self.relations.name(relid)),
@@ -519,6 +515,11 @@ impl Writer {
             },
         }
     }
+}
+
+/// Whether a statement neither writes rows nor is a step back to before some.
+fn is_about_no_rows(note: &Note) -> bool {
+    ["begin", "setval", REQUIRE, "commit"].contains(&note.operation)
 }
 
 /// What an old row must hold so that the finder can use it.
@@ -596,24 +597,16 @@ fn collect(sources: &[Source], new: &[Value], old: &[Value], format: Format) -> 
     Ok((params, bytes))
 }
 
+/// The server and we have counted differently: from here on every answer is awaited.
+static COUNTS_DISAGREE: AtomicBool = AtomicBool::new(false);
+/// The statement that holds others to having touched one row each.
+const REQUIRE: &str = "require what was touched";
+
 /// `$1` schema, `$2` name, `$3` last_value, `$4` is_called.
 pub(super) const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, $3::bigint, $4::boolean) \
     FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = $1::text AND c.relname = $2::text AND $3::bigint BETWEEN s.seqmin AND s.seqmax";
-
-/// Whether a foreign key from another table points at one of `$1`, or a
-/// partition of one of them is not among them: a table that was copied later
-/// has the TRUNCATE behind it.
-pub(super) const TRUNCATE_REACHES: &str = "\
-    WITH emptied AS (SELECT pg_catalog.array_agg(n::pg_catalog.regclass::pg_catalog.oid) AS oids \
-        FROM pg_catalog.unnest($1::text[]) AS n) \
-    SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' \
-            AND k.confrelid = ANY (e.oids) AND k.conrelid <> ALL (e.oids)) \
-        OR EXISTS (SELECT FROM pg_catalog.unnest(e.oids) AS r \
-            CROSS JOIN LATERAL pg_catalog.pg_partition_tree(r::pg_catalog.regclass) AS t \
-            WHERE t.relid::pg_catalog.oid <> ALL (e.oids)) \
-    FROM emptied e";
 
 /// Large rows go by COPY one by one: it takes them in slices.
 pub(super) const COPY_BYTES_MIN: usize = 256 << 10;

@@ -340,7 +340,9 @@ fn configure(files: &Files, port: u16) -> Result<Vec<String>> {
     let write = |name: &str, text: &str| {
         std::fs::write(files.cluster().join(name), text).map_err(|e| failed("write the shadow's settings", e))
     };
-    write("postgresql.conf", &format!("{SETTINGS}shared_buffers = {}MB\n", buffers_mb(memory_mb())))?;
+    let (buffers, sorting) = (buffers_mb(memory_mb()), maintenance_mb(memory_mb()));
+    let by_memory = format!("shared_buffers = {buffers}MB\nmaintenance_work_mem = {sorting}MB\n");
+    write("postgresql.conf", &format!("{SETTINGS}{by_memory}"))?;
     write("pg_hba.conf", "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n")?;
     let socket = if socket_fits(files) { files.run().display().to_string() } else { String::new() };
     Ok(vec![
@@ -362,6 +364,11 @@ fn memory_mb() -> u64 {
 /// writer write out pages between its changes; more than the upper bound brings it little.
 fn buffers_mb(memory_mb: u64) -> u64 {
     (memory_mb / 16).clamp(128, 1024)
+}
+
+/// What building one index may take; of those of several tables at once each.
+fn maintenance_mb(memory: u64) -> u64 {
+    (memory / 32).clamp(256, 1024)
 }
 
 fn last_line(log: &Path) -> String {
@@ -389,7 +396,6 @@ const SETTINGS: &str = "\
 # Written by scry_platform at every start; use ALTER SYSTEM for settings of your own.
 max_connections = 100
 superuser_reserved_connections = 5
-maintenance_work_mem = 256MB
 work_mem = 16MB
 wal_level = minimal
 max_wal_senders = 0
@@ -419,6 +425,7 @@ mod tests {
     #[test]
     fn buffers_grow_with_memory_within_bounds() {
         assert_eq!([0, 1_000, 8_192, 1 << 20].map(buffers_mb), [128, 128, 512, 1024]);
+        assert_eq!([0, 1_000, 24_000, 1 << 20].map(maintenance_mb), [256, 256, 750, 1024]);
     }
 
     #[test]

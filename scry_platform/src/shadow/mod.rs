@@ -14,6 +14,7 @@ pub mod embedded;
 mod external;
 mod files;
 pub mod lease;
+pub mod loader;
 mod programs;
 pub mod server;
 mod session;
@@ -34,7 +35,7 @@ use crate::{Error, Result};
 use embedded::Embedded;
 use lease::{Lease, Pool};
 use scry_wire::message::Hello;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -76,6 +77,9 @@ pub struct Shadow {
     pub seat: Seat,
     /// Indexes that are made while others are still copied.
     pub early: Early,
+    /// Rows came as they are stored that were not taken: all are to come otherwise, also those that
+    /// are refused again then, and are told.
+    pub refuses_stored: AtomicBool,
     /// How journals are kept; `None` without them.
     pub journaling: Option<Arc<Journaling>>,
     /// What the API tells beside the origin.
@@ -146,6 +150,7 @@ impl Shadow {
             halts: Halts::default(),
             seat: Seat::default(),
             early: Early::default(),
+            refuses_stored: AtomicBool::new(false),
             journaling,
             news: News::default(),
             origin: watch::Sender::new(origin),
@@ -349,6 +354,9 @@ async fn prepare(
     // An earlier platform may have been killed before it did.
     keep::flush(&session).await?;
     session.close().await;
+    if let Some(admin) = &admin {
+        loader::install(admin, owner.role()).await;
+    }
     Ok(Shadow::new(owner, admin, origin, journaling))
 }
 

@@ -53,7 +53,7 @@ impl<'a> TableRows<'a> {
             columns.push("ctid".to_owned());
         }
         let format = match self.relation.format {
-            Format::Binary => "binary",
+            Format::Binary | Format::Stored => "binary",
             Format::Text => "text",
         };
         let (columns, table) = (columns.join(", "), qualified(self.relation));
@@ -83,7 +83,7 @@ impl<'a> TableRows<'a> {
 
     fn next(&mut self) -> Result<Option<Row>> {
         match self.relation.format {
-            Format::Binary => self.next_binary(),
+            Format::Binary | Format::Stored => self.next_binary(),
             Format::Text => self.next_text(),
         }
     }

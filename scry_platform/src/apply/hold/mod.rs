@@ -260,7 +260,7 @@ pub async fn all(client: &impl GenericClient) -> Result<Vec<Hold>> {
 async fn empty(session: &Session, names: &[&str]) -> Result<()> {
     let cannot = || Error::sql(format!("empty {}", names.join(", ")));
     let reaches: bool =
-        session.query_one(super::writer::TRUNCATE_REACHES, &[&names]).await.map_err(cannot())?.get(0);
+        session.query_one(super::truncate::TRUNCATE_REACHES, &[&names]).await.map_err(cannot())?.get(0);
     let sql: String = match reaches {
         // TRUNCATE would refuse.
         true => names.iter().map(|name| format!("DELETE FROM ONLY {name};")).collect(),

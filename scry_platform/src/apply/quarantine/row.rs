@@ -80,8 +80,8 @@ impl Refused<'_> {
             let sql_type = match (self.relation.format, self.types.and_then(|types| types.get(place))) {
                 // What a value is in words does not depend on what the shadow thinks of it.
                 (Format::Text, _) => "text",
-                (Format::Binary, Some(sql_type)) => sql_type.as_str(),
-                (Format::Binary, None) => return Ok(None),
+                (Format::Binary | Format::Stored, Some(sql_type)) => sql_type.as_str(),
+                (Format::Binary | Format::Stored, None) => return Ok(None),
             };
             *next += 1;
             object.params.push(Param::new(value, self.relation.format)?);

@@ -1,0 +1,117 @@
+//! The loader: what takes rows of a copy in the embedded shadow's server instead of COPY; and what counts
+//! there which statements have touched one row, for the applier's COMMIT.
+//!
+//! It is part of the extension's library (`scry_backfill_ext/src/loader`), of which the shadow's
+//! server needs the file alone, not the extension. Its functions are made by the superuser and
+//! given to the owner of the shadows. Where the library is not installed, or of another release,
+//! rows are loaded by COPY: slower, and that is all. A shadow elsewhere (`--shadow-url`) has it
+//! when a superuser has made the functions there.
+
+use super::Connector;
+use crate::apply::relation_map;
+use crate::apply::schema::quote;
+use crate::{Error, Result};
+use scry_wire::message::Relation;
+use tokio_postgres::{Client, Statement};
+
+/// Makes the functions anew, of the library that is installed now, for `owner`; takes them away where
+/// there is none. Schema `scry_shadow` must be there.
+pub async fn install(admin: &Connector, owner: &str) {
+    let made = async {
+        let (client, _task) = admin.client().await?;
+        client.batch_execute(DROP).await?;
+        client.batch_execute(&functions(owner)).await
+    };
+    if let Err(error) = made.await {
+        let error = crate::error_text(&error);
+        tracing::debug!(shadow = admin.database(), error, "no loader: rows are loaded by COPY");
+    }
+}
+
+/// Whether the session can use it: then the library is in its process, whatever becomes of the file.
+pub async fn is_there(client: &Client) -> Result<bool> {
+    let row = client.query_one(IS_THERE, &[]).await.map_err(Error::sql("look for the loader"))?;
+    Ok(row.get::<_, bool>(0) && runs(client, "SELECT scry_shadow.rows_loaded()").await)
+}
+
+/// Calls a function of the library, which may have been taken away since the functions were made.
+async fn runs(client: &Client, sql: &str) -> bool {
+    let called = client.batch_execute(sql).await;
+    if let Err(error) = &called {
+        tracing::debug!(error = crate::error_text(error), "the library of the loader is gone");
+    }
+    called.is_ok()
+}
+
+/// Whether it takes rows of the relation as the table is now.
+pub async fn takes(client: &Client, relation: &Relation) -> Result<bool> {
+    let table = relation_map::qualified(relation);
+    let columns: Vec<&str> = relation.columns.iter().map(|c| c.name.as_str()).collect();
+    let sql = "SELECT scry_shadow.can_load($1::text::regclass, $2)";
+    let row = client.query_one(sql, &[&table, &columns]).await;
+    let what = || format!("ask the loader for {}", relation_map::full_name(relation));
+    Ok(row.map_err(Error::sql(what()))?.get(0))
+}
+
+/// What stands where `COPY … FROM STDIN` would.
+pub fn statement(relation: &Relation) -> String {
+    let columns: Vec<String> = relation.columns.iter().map(|c| quote::literal(&c.name)).collect();
+    format!(
+        "CALL scry_shadow.load_rows({}::regclass, ARRAY[{}]::text[])",
+        quote::literal(&relation_map::qualified(relation)),
+        columns.join(", ")
+    )
+}
+
+/// Rows of the session's last load.
+pub async fn loaded(client: &Client) -> Result<u64> {
+    let row = client.query_one("SELECT scry_shadow.rows_loaded()", &[]).await;
+    Ok(row.map_err(Error::sql("count the rows that were loaded"))?.get::<_, i64>(0).cast_unsigned())
+}
+
+/// Has the session's statements counted; the statement that fails unless so many (`$1`) have touched one
+/// row each. `None` where nobody counts.
+pub async fn counting(client: &Client) -> Result<Option<Statement>> {
+    let cannot = || Error::sql("have what statements touch counted");
+    let is_there: bool = client.query_one(COUNTS, &[]).await.map_err(cannot())?.get(0);
+    if !is_there || !runs(client, "SELECT scry_shadow.count_touched()").await {
+        return Ok(None);
+    }
+    let require = client.prepare("SELECT scry_shadow.require_touched($1)").await;
+    require.map(Some).map_err(cannot())
+}
+
+fn functions(owner: &str) -> String {
+    let owner = quote::ident(owner);
+    let mut sql = String::from("SET synchronous_commit = off; BEGIN;");
+    for (kind, name, arguments, returns, symbol) in FUNCTIONS {
+        sql.push_str(&format!(
+            "CREATE {kind} scry_shadow.{name}({arguments}) {returns} LANGUAGE c AS '$libdir/scry_backfill', '{symbol}';
+             REVOKE ALL ON {kind} scry_shadow.{name} FROM PUBLIC;
+             GRANT EXECUTE ON {kind} scry_shadow.{name} TO {owner};"
+        ));
+    }
+    sql.push_str("COMMIT");
+    sql
+}
+
+const FUNCTIONS: [(&str, &str, &str, &str, &str); 5] = [
+    ("FUNCTION", "can_load", "regclass, text[]", "RETURNS boolean STRICT", "can_load_wrapper"),
+    ("FUNCTION", "rows_loaded", "", "RETURNS bigint STRICT", "rows_loaded_wrapper"),
+    ("PROCEDURE", "load_rows", "regclass, text[]", "", "load_rows_wrapper"),
+    ("FUNCTION", "count_touched", "", "RETURNS void STRICT", "count_touched_wrapper"),
+    ("FUNCTION", "require_touched", "bigint", "RETURNS void STRICT", "require_touched_wrapper"),
+];
+
+const DROP: &str = "SET synchronous_commit = off; DROP FUNCTION IF EXISTS scry_shadow.can_load; \
+    DROP FUNCTION IF EXISTS scry_shadow.rows_loaded; DROP PROCEDURE IF EXISTS scry_shadow.load_rows; \
+    DROP FUNCTION IF EXISTS scry_shadow.count_touched; DROP FUNCTION IF EXISTS scry_shadow.require_touched";
+
+const COUNTS: &str = "SELECT coalesce(pg_catalog.bool_and(coalesce(pg_catalog.has_function_privilege(f, 'EXECUTE'), false)), false) \
+    FROM (VALUES (pg_catalog.to_regprocedure('scry_shadow.count_touched()')), \
+        (pg_catalog.to_regprocedure('scry_shadow.require_touched(bigint)'))) AS p (f)";
+
+const IS_THERE: &str = "SELECT coalesce(pg_catalog.bool_and(coalesce(pg_catalog.has_function_privilege(f, 'EXECUTE'), false)), false) \
+    FROM (VALUES (pg_catalog.to_regprocedure('scry_shadow.load_rows(regclass, text[])')), \
+        (pg_catalog.to_regprocedure('scry_shadow.can_load(regclass, text[])')), \
+        (pg_catalog.to_regprocedure('scry_shadow.rows_loaded()'))) AS p (f)";
