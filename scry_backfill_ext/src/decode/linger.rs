@@ -7,7 +7,7 @@
 //!
 //! Where commits follow each other faster than [`GAP`], a batch for each would cost every process on
 //! the way a wake-up a commit, and the source's backends a latch each. While the worker lingers
-//! nobody has to wake it. Invariant: a commit never waits for longer than [`GAP`], and one that comes
+//! nobody has to wake it. Invariant: a commit never waits for longer than [`PAUSE`], and one that comes
 //! alone not at all.
 //! What it does not do: sleep, or look at a clock.
 
@@ -32,18 +32,22 @@ impl Linger {
     pub fn after(&mut self, now: Instant, transactions: u32) -> Option<Duration> {
         let soon = now.saturating_duration_since(self.handed_on) < GAP;
         self.handed_on = now;
-        let is_busy = if self.lingered { transactions > 1 } else { soon };
+        let is_busy = if self.lingered { transactions >= MANY } else { soon };
         self.busy = match is_busy {
             true => (self.busy + 1).min(2 * BUSY_FROM),
             false => self.busy.saturating_sub(CALM_WEIGHS),
         };
         self.lingered = self.busy >= BUSY_FROM;
-        self.lingered.then_some(GAP)
+        self.lingered.then_some(PAUSE)
     }
 }
 
-/// The pause; and commits that follow each other faster are many.
+/// Commits that follow each other faster are many.
 const GAP: Duration = Duration::from_millis(1);
+/// The pause: what a busy source's commits are behind at most by it.
+const PAUSE: Duration = Duration::from_millis(4);
+/// So many transactions after a pause are as many as commits at [`GAP`].
+const MANY: u32 = 4;
 /// So many signs more of a busy stream than of a calm one make it busy.
 const BUSY_FROM: u32 = 16;
 /// A calm sign weighs so many busy ones: at 1,000 commits a second (exp(-1) of the gaps are longer) a
