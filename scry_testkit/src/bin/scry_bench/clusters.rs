@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// More would push out what the source has in memory.
+const MEMORY_MAX: usize = 8 << 30;
+
 /// Settings of the source and of the peers' target.
 const CONF: [&str; 5] = [
     "fsync = on",
@@ -186,6 +189,7 @@ impl Bench {
             cluster.psql("postgres", "CHECKPOINT")?;
         }
         nix::unistd::sync();
+        self.have_memory()?;
         let pid_of = |cluster: &Cluster| cluster.postmaster.pid().context("a cluster does not run");
         let mut meter = Meter::new()
             .with(pid_of(&self.pair.source)?, Part::Source)
@@ -196,6 +200,15 @@ impl Bench {
             meter = meter.with(pid_of(other)?, Part::Shadow);
         }
         meter.measure(work)
+    }
+
+    /// Has the machine's host give thrice the memory that the source's tables take, so that nobody pays for
+    /// that whose files are new, or who comes after a program that gave much back.
+    fn have_memory(&self) -> Result<()> {
+        let bytes: usize = self.pair.sql("SELECT pg_database_size(current_database())")?.parse()?;
+        let pages = std::hint::black_box(vec![1_u8; (3 * bytes).min(MEMORY_MAX)]);
+        drop(pages);
+        Ok(())
     }
 
     /// Compares the content of every table on all sides.

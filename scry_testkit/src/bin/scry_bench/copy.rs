@@ -92,6 +92,8 @@ fn ours(lab: &Lab, bench: &Bench, number: &Cell<u64>) -> Result<Figures> {
     bench.require_equal(&mut platform.shadow_client(None)?)?;
     bench.pair.sql("SELECT scry_backfill.stop('default')")?;
     platform.program.stop()?;
+    // The next round finds the memory of this one's files, as the peers find their cluster's.
+    std::fs::remove_dir_all(&platform.data_dir).context("remove a platform's data")?;
     Ok(figures)
 }
 

@@ -16,6 +16,8 @@ use crate::race::{at, spread};
 use crate::setting;
 use anyhow::{Context, Result, anyhow, ensure};
 use scry_testkit::Client;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,12 @@ use std::time::{Duration, Instant};
 const BACKGROUND: &str = "400";
 /// From one probe to the next.
 const PROBE: Duration = Duration::from_millis(10);
+/// Backend, worker, sender, platform, shadow.
+const OUR_WAKEUPS: u32 = 4;
+/// Backend, walsender, apply worker.
+const PEERS_WAKEUPS: u32 = 2;
+/// How many are measured.
+const WAKEUPS: u32 = 300;
 /// From one look to the next.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -63,7 +71,37 @@ pub fn run(bench: &Bench) -> Result<()> {
         spread(ratios.iter().map(|r| r.0).collect())
     );
     println!("the same of the 99th percentile: {}", spread(ratios.iter().map(|r| r.1).collect()));
+    println!(
+        "\none of this machine's wake-ups, from a write to whoever waits for it, median: {:.3} ms; on our way \
+         there are {OUR_WAKEUPS} of them, on a subscription's {PEERS_WAKEUPS}",
+        wakeup()?
+    );
     Ok(())
+}
+
+/// What it takes from a write into a socket until somebody who waits there runs, in milliseconds.
+fn wakeup() -> Result<f64> {
+    let (mut here, mut there) = UnixStream::pair()?;
+    let waiter = std::thread::spawn(move || -> std::io::Result<Vec<Instant>> {
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while there.read(&mut byte)? > 0 {
+            seen.push(Instant::now());
+        }
+        Ok(seen)
+    });
+    let mut sent = Vec::new();
+    for _ in 0..WAKEUPS {
+        std::thread::sleep(PROBE);
+        sent.push(Instant::now());
+        here.write_all(&[0])?;
+    }
+    drop(here);
+    let seen = waiter.join().map_err(|_| anyhow!("the waiter failed"))??;
+    let mut took: Vec<f64> =
+        sent.iter().zip(&seen).map(|(sent, seen)| (*seen - *sent).as_secs_f64() * 1000.0).collect();
+    took.sort_by(f64::total_cmp);
+    Ok(at(&took, 0.5))
 }
 
 /// What pgbench reaches at full speed while each of them follows, and how long that takes then to end.
