@@ -167,7 +167,7 @@ fn relation() -> impl Strategy<Value = Relation> {
         Just(ReplicaIdentity::Full),
         Just(ReplicaIdentity::Nothing),
     ];
-    let format = prop_oneof![Just(Format::Binary), Just(Format::Text), Just(Format::Stored)];
+    let format = prop_oneof![Just(Format::Binary), Just(Format::Text)];
     (any::<u32>(), format, identity, name(), name(), vec(column, 0..12)).prop_map(
         |(relid, format, replica_identity, schema, name, columns)| Relation {
             relid,
@@ -181,7 +181,11 @@ fn relation() -> impl Strategy<Value = Relation> {
 }
 
 fn chunk_start() -> impl Strategy<Value = ChunkStart> {
-    (any::<u64>(), 0..1000_u32, 0..1000_u32, relation()).prop_map(|(copy_id, chunk, more, relation)| {
+    let parts = (any::<u64>(), 0..1000_u32, 0..1000_u32, relation(), any::<bool>());
+    parts.prop_map(|(copy_id, chunk, more, mut relation, stored)| {
+        if stored {
+            relation.format = Format::Stored;
+        }
         ChunkStart { copy_id, chunk, chunks: chunk + 1 + more, relation }
     })
 }

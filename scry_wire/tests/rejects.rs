@@ -13,8 +13,8 @@ use scry_wire::limits::{
 use scry_wire::message::change::{Assembler, Change};
 use scry_wire::message::piece::Mark;
 use scry_wire::message::{
-    CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Hello,
-    LateCopy, Message, Notice, Refuse, TableMarks, Welcome,
+    CatalogApplied, ChunkDone, ChunkEnd, ChunkStart, Confirm, CopyFinish, CopyFinished, CopyProgress, Format,
+    Hello, LateCopy, Message, Notice, Refuse, Relation, ReplicaIdentity, TableMarks, Welcome,
 };
 use scry_wire::pack::{Header as PackHeader, Kind};
 use scry_wire::tuple::{self, Fields};
@@ -388,4 +388,26 @@ fn rejects_packs_whose_lengths_do_not_fit_their_kind() {
     ] {
         undefined(pack(kind, raw, coded), "pack lengths");
     }
+}
+
+#[test]
+fn rejects_stored_rows_outside_of_chunks() {
+    let mut stored = Relation {
+        relid: 1,
+        format: Format::Stored,
+        replica_identity: ReplicaIdentity::Default,
+        schema: "s".to_owned(),
+        name: "t".to_owned(),
+        columns: Vec::new(),
+    };
+    let read = |relation: &Relation, of_chunk: bool| {
+        let mut bytes = Vec::new();
+        relation.write(&mut Writer::new(&mut bytes));
+        let mut reader = Reader::new(&bytes);
+        if of_chunk { Relation::read_of_chunk(&mut reader) } else { Relation::read(&mut reader) }
+    };
+    assert!(matches!(read(&stored, false), Err(Error::Undefined { what: "format", .. })));
+    assert_eq!(read(&stored, true).as_ref(), Ok(&stored));
+    stored.format = Format::Binary;
+    assert_eq!(read(&stored, false).as_ref(), Ok(&stored));
 }
