@@ -12,7 +12,7 @@
 //! Invariants: nothing is taken that the server would not have written itself: each value is checked
 //! as its type's receive function checks it, or goes through that function; bytes that name lengths
 //! and places (jsonb) are checked whole. A table that needs more than rows (triggers, computed
-//! columns) is not opened. What it does not do: run on production. There it is only source code.
+//! columns) is not opened. What it does not do: run on production, where nothing calls it.
 
 mod array;
 pub(crate) mod form;
@@ -27,10 +27,10 @@ pub(crate) mod value;
 use std::cell::Cell;
 
 use pgrx::pg_sys::Oid;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_extern};
+use pgrx::{PgSqlErrorCode, pg_extern};
 
 use crate::pg::copy_in::CopyIn;
+use crate::pg::report::raise;
 use crate::pg::table_writer::TableWriter;
 use crate::pg::touched;
 use form::{Former, Refused};
@@ -201,9 +201,4 @@ fn bad_rows(bad: &Bad, load: &Load) -> ! {
         Bad::TooLong => (PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too long"),
     };
     raise(code, format!("rows for table \"{}\" are {what} after row {}", load.writer.name(), load.rows))
-}
-
-fn raise(code: PgSqlErrorCode, message: String) -> ! {
-    ErrorReport::new(code, message, "scry_backfill").report(PgLogLevel::ERROR);
-    unreachable!("an error has been raised")
 }

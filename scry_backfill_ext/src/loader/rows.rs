@@ -133,16 +133,8 @@ const KEEP: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::row;
     use super::*;
-
-    fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
-        let mut out = (values.len() as i16).to_be_bytes().to_vec();
-        for value in values {
-            out.extend_from_slice(&value.map_or(LEN_NULL, |v| v.len() as i32).to_be_bytes());
-            out.extend_from_slice(value.unwrap_or_default());
-        }
-        out
-    }
 
     #[test]
     fn rows_come_whole_wherever_the_pieces_are_cut() {

@@ -23,7 +23,8 @@ fn column(place: usize, kind: Kind, len: i16, align: usize) -> Column {
     Column { place: Some(place), kind, layout, not_null: false, checks_null: false }
 }
 
-fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
+/// A row as it travels.
+pub(super) fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
     let mut out = (values.len() as i16).to_be_bytes().to_vec();
     for value in values {
         out.extend_from_slice(&value.map_or(-1, |v| v.len() as i32).to_be_bytes());
@@ -35,10 +36,10 @@ fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
 #[test]
 fn a_tuple_has_its_header_its_nulls_and_its_alignment() {
     let columns = vec![
-        column(0, Kind::Word(2), 2, 2),
+        column(0, Kind::Fixed(Fixed::Word(2)), 2, 2),
         column(1, Kind::Text { max: usize::MAX }, -1, 4),
-        column(2, Kind::Word(4), 4, 4),
-        column(3, Kind::Word(8), 8, 8),
+        column(2, Kind::Fixed(Fixed::Word(4)), 4, 4),
+        column(3, Kind::Fixed(Fixed::Word(8)), 8, 8),
     ];
     let mut former = Former::new(columns, 0x0102_0304, true);
     let bytes = row(&[Some(&[0, 1]), Some(b"ab"), None, Some(&[0, 0, 0, 0, 0, 0, 0, 2])]);
@@ -52,7 +53,7 @@ fn a_tuple_has_its_header_its_nulls_and_its_alignment() {
 
 #[test]
 fn a_null_where_there_may_be_none_is_refused() {
-    let mut strict = column(0, Kind::Word(4), 4, 4);
+    let mut strict = column(0, Kind::Fixed(Fixed::Word(4)), 4, 4);
     strict.not_null = true;
     let mut former = Former::new(vec![strict], 3, false);
     let mut found = None;

@@ -13,12 +13,7 @@ use super::{array, numeric};
 /// How a column's values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    Bool,
-    /// Two, four or eight bytes of any content.
-    Word(usize),
-    Date,
-    Timestamp,
-    Uuid,
+    Fixed(Fixed),
     Bytes,
     /// `text` and `varchar` of at most so many characters.
     Text {
@@ -57,7 +52,7 @@ impl Kind {
             }
             pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID if any => Kind::Text { max: usize::MAX },
             _ if any => match Element::of(type_oid) {
-                Some(Element::Fixed(kind)) => kind.into(),
+                Some(Element::Fixed(fixed)) => Kind::Fixed(fixed),
                 Some(Element::Text) => Kind::Text { max: usize::MAX },
                 None => match Element::of(element) {
                     Some(of) => Kind::Array { element: of, element_oid: element },
@@ -73,11 +68,7 @@ impl Kind {
     #[inline]
     pub fn write(self, value: &[u8], layout: Layout, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
         match self {
-            Kind::Bool => Fixed::Bool.write(value, out),
-            Kind::Word(len) => Fixed::Word(len).write(value, out),
-            Kind::Date => Fixed::Date.write(value, out),
-            Kind::Timestamp => Fixed::Timestamp.write(value, out),
-            Kind::Uuid => Fixed::Uuid.write(value, out),
+            Kind::Fixed(fixed) => fixed.write(value, out),
             Kind::Bytes => layout.varlena(value, out),
             Kind::Text { max } => value.len() <= max && is_text(value) && layout.varlena(value, out),
             Kind::Padded { chars } => {
@@ -96,22 +87,11 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fixed {
     Bool,
+    /// Two, four or eight bytes of any content.
     Word(usize),
     Date,
     Timestamp,
     Uuid,
-}
-
-impl From<Fixed> for Kind {
-    fn from(fixed: Fixed) -> Kind {
-        match fixed {
-            Fixed::Bool => Kind::Bool,
-            Fixed::Word(len) => Kind::Word(len),
-            Fixed::Date => Kind::Date,
-            Fixed::Timestamp => Kind::Timestamp,
-            Fixed::Uuid => Kind::Uuid,
-        }
-    }
 }
 
 impl Fixed {

@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use super::ffi;
+use super::report::raise;
 
 /// What the client sends.
 pub struct CopyIn {
@@ -95,11 +96,6 @@ fn end_of_connection() -> ! {
 
 fn unexpected(kind: u8) -> ! {
     raise(ERRCODE_PROTOCOL_VIOLATION, format!("unexpected message type 0x{kind:02X} during COPY from stdin"))
-}
-
-fn raise(code: pgrx::PgSqlErrorCode, message: String) -> ! {
-    pg_sys::panic::ErrorReport::new(code, message, "scry_backfill").report(pgrx::PgLogLevel::ERROR);
-    unreachable!("an error has been raised")
 }
 
 const COPY_IN_RESPONSE: std::ffi::c_char = b'G' as std::ffi::c_char;

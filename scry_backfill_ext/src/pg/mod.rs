@@ -29,6 +29,7 @@ pub mod peer;
 pub mod privileged;
 pub mod read;
 pub mod relation;
+pub mod report;
 pub mod row;
 pub mod scan;
 pub mod sequence;

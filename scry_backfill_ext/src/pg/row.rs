@@ -73,14 +73,15 @@ pub struct RowEncoder {
     context: RowContext,
 }
 
-/// The memory of one row's send functions and detoasted values.
-struct RowContext {
+/// The memory of one row: what send and receive functions, detoasting and toasting leave.
+pub(super) struct RowContext {
     context: pg_sys::MemoryContext,
     used: bool,
 }
 
 impl RowContext {
-    fn new(parent: pg_sys::MemoryContext) -> Self {
+    /// Below `parent`, which must outlive it or be deleted with it.
+    pub(super) fn new(parent: pg_sys::MemoryContext) -> Self {
         // SAFETY: the parent outlives the encoder, or is deleted with it after an error.
         let context = unsafe {
             pg_sys::AllocSetContextCreateInternal(
@@ -95,7 +96,7 @@ impl RowContext {
     }
 
     /// Runs `work` with the context as the current one.
-    fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(super) fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
         self.used = true;
         // SAFETY: the context is valid until drop; on an error the process ends.
         unsafe {
@@ -107,7 +108,9 @@ impl RowContext {
         }
     }
 
-    fn reset(&mut self) {
+    /// Gives back what was allocated since the last time.
+    #[inline]
+    pub(super) fn reset(&mut self) {
         if self.used {
             // SAFETY: nothing that points into it outlives a row.
             unsafe { pg_sys::MemoryContextReset(self.context) }

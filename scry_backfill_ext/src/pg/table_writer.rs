@@ -8,7 +8,6 @@
 //! NOT NULL is the caller's, who forms the tuples; CHECK and partition constraints are checked here.
 //! Tables that need more (triggers, computed columns, another access method) are not opened.
 
-use std::ffi::CStr;
 use std::ptr;
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
@@ -16,6 +15,9 @@ use pgrx::varlena;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::constraints::Constraints;
+use super::relation::name_of;
+use super::report::raise;
+use super::row::RowContext;
 use super::{compat, ffi};
 use crate::loader::form::{Column, Layout, Server};
 use crate::loader::page::{Page, visibility_map};
@@ -27,8 +29,7 @@ pub struct TableWriter {
     columns: Vec<Column>,
     receivers: Vec<Receiver>,
     /// What receive functions and toasting leave; emptied by [`after_row`](Self::after_row).
-    memory: pg_sys::MemoryContext,
-    used: bool,
+    memory: RowContext,
     message: pg_sys::StringInfoData,
     options: i32,
     constraints: Option<Constraints>,
@@ -37,6 +38,7 @@ pub struct TableWriter {
 
 /// The receive function of a column.
 struct Receiver {
+    column: String,
     function: Box<pg_sys::FmgrInfo>,
     io_param: pg_sys::Oid,
     typmod: i32,
@@ -49,7 +51,7 @@ struct Batch {
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     filled: usize,
     bytes: usize,
-    tuples: pg_sys::MemoryContext,
+    tuples: RowContext,
     bulk: pg_sys::BulkInsertState,
     cid: pg_sys::CommandId,
 }
@@ -113,8 +115,7 @@ impl TableWriter {
                 relation,
                 columns,
                 receivers,
-                memory: context(c"scry_backfill row"),
-                used: false,
+                memory: RowContext::new(pg_sys::CurrentMemoryContext),
                 message,
                 options: if is_new { frozen as i32 } else { 0 },
                 constraints,
@@ -192,7 +193,7 @@ impl TableWriter {
         out.clear();
         // SAFETY: the copy is a tuple of the table's; what comes back lies in the row's memory.
         unsafe {
-            let toasted = within(self.memory, || {
+            let toasted = self.memory.within(|| {
                 pg_guard_ffi_boundary(|| {
                     ffi::heap_toast_insert_or_update(relation, copy, ptr::null_mut(), options)
                 })
@@ -206,10 +207,7 @@ impl TableWriter {
     /// The row's memory is free again.
     #[inline]
     pub fn after_row(&mut self) {
-        if std::mem::replace(&mut self.used, false) {
-            // SAFETY: nothing points into it beyond a row.
-            unsafe { pg_sys::MemoryContextReset(self.memory) }
-        }
+        self.memory.reset();
     }
 
     /// Writes the next page, number `block`.
@@ -271,16 +269,15 @@ impl TableWriter {
     }
 
     fn copy_of(&mut self, tuple: &[u8]) -> pg_sys::HeapTuple {
-        self.used = true;
+        let relation = self.relation;
         // SAFETY: the memory is valid until the next row.
-        unsafe { tuple_in(self.memory, self.relation, tuple) }
+        self.memory.within(|| unsafe { tuple_of(relation, tuple) })
     }
 }
 
 impl Server for TableWriter {
     fn receive(&mut self, place: usize, value: Option<&[u8]>, out: &mut Vec<u8>) {
         let Some(receiver) = self.receivers.get_mut(place) else { return };
-        self.used = true;
         let message = &raw mut self.message;
         // SAFETY: the function is the type's receive function, called as COPY calls it
         // (commands/copyfromparse.c, `CopyReadBinaryAttribute`).
@@ -294,17 +291,16 @@ impl Server for TableWriter {
             };
             let (function, io_param, typmod) = (&mut *receiver.function, receiver.io_param, receiver.typmod);
             let datum =
-                within(self.memory, || pg_sys::ReceiveFunctionCall(function, buffer, io_param, typmod));
+                self.memory.within(|| pg_sys::ReceiveFunctionCall(function, buffer, io_param, typmod));
             if value.is_none() {
                 return;
             }
             if self.message.cursor != self.message.len {
-                pg_sys::panic::ErrorReport::new(
+                let (table, column) = (name_of(&(*(*self.relation).rd_rel).relname), &receiver.column);
+                raise(
                     PgSqlErrorCode::ERRCODE_INVALID_BINARY_REPRESENTATION,
-                    "incorrect binary data format",
-                    "scry_backfill",
-                )
-                .report(pgrx::PgLogLevel::ERROR);
+                    format!("incorrect binary data format in column \"{column}\" of relation \"{table}\""),
+                );
             }
             let raw = datum.value();
             match (receiver.by_value, receiver.len) {
@@ -312,7 +308,7 @@ impl Server for TableWriter {
                     out.extend_from_slice(&raw.to_ne_bytes()[..usize::try_from(len).unwrap_or(0)]);
                 }
                 (false, -1) => {
-                    let value = within(self.memory, || pg_sys::pg_detoast_datum_packed(raw as *mut _));
+                    let value = self.memory.within(|| pg_sys::pg_detoast_datum_packed(raw as *mut _));
                     let len = varlena::varsize_any_exhdr(value);
                     out.extend_from_slice(std::slice::from_raw_parts(
                         varlena::vardata_any(value).cast(),
@@ -336,7 +332,7 @@ impl Batch {
                 slots: Vec::new(),
                 filled: 0,
                 bytes: 0,
-                tuples: context(c"scry_backfill tuples"),
+                tuples: RowContext::new(pg_sys::CurrentMemoryContext),
                 bulk: pg_sys::GetBulkInsertState(),
                 cid: pg_sys::GetCurrentCommandId(true),
             }
@@ -351,7 +347,7 @@ impl Batch {
                 self.slots.push(pg_sys::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsHeapTuple));
             }
             let slot = self.slots[self.filled];
-            let copy = tuple_in(self.tuples, relation, tuple);
+            let copy = self.tuples.within(|| tuple_of(relation, tuple));
             pg_sys::ExecStoreHeapTuple(copy, slot, false);
             (*slot).tts_tableOid = (*relation).rd_id;
             // The tuple is the slot's own, as far as `heap_multi_insert` is concerned, which would
@@ -369,9 +365,8 @@ impl Batch {
         // SAFETY: by contract; the slots hold tuples of the relation.
         unsafe {
             let (slots, count) = (self.slots.as_mut_ptr(), self.filled as i32);
-            within(self.tuples, || {
-                pg_sys::heap_multi_insert(relation, slots, count, self.cid, options, self.bulk);
-            });
+            let (cid, bulk) = (self.cid, self.bulk);
+            self.tuples.within(|| pg_sys::heap_multi_insert(relation, slots, count, cid, options, bulk));
             for slot in self.slots.iter().take(self.filled) {
                 if let Some(constraints) = constraints.filter(|c| c.indexes) {
                     constraints.index(*slot);
@@ -382,7 +377,7 @@ impl Batch {
                     pg_guard_ffi_boundary(|| clear(slot));
                 }
             }
-            pg_sys::MemoryContextReset(self.tuples);
+            self.tuples.reset();
         }
         (self.filled, self.bytes) = (0, 0);
     }
@@ -485,21 +480,24 @@ impl Receiver {
             pg_sys::getTypeBinaryInputInfo(attribute.atttypid, &mut id, &mut io_param);
             pg_sys::fmgr_info(id, &mut *function);
             let (len, by_value) = (attribute.attlen, attribute.attbyval);
-            Receiver { function, io_param, typmod: attribute.atttypmod, len, by_value }
+            Receiver {
+                column: name_of(&attribute.attname),
+                function,
+                io_param,
+                typmod: attribute.atttypmod,
+                len,
+                by_value,
+            }
         }
     }
 }
 
-/// A tuple of the relation in `memory`.
-unsafe fn tuple_in(
-    memory: pg_sys::MemoryContext,
-    relation: pg_sys::Relation,
-    tuple: &[u8],
-) -> pg_sys::HeapTuple {
+/// A tuple of the relation, in the current memory context.
+unsafe fn tuple_of(relation: pg_sys::Relation, tuple: &[u8]) -> pg_sys::HeapTuple {
     // SAFETY: head and bytes in one piece, as heap_form_tuple makes them; MAXALIGNed both.
     unsafe {
         let head = size_of::<pg_sys::HeapTupleData>().next_multiple_of(8);
-        let chunk = pg_sys::MemoryContextAlloc(memory, head + tuple.len());
+        let chunk = pg_sys::palloc(head + tuple.len());
         let data = chunk.cast::<u8>().add(head);
         ptr::copy_nonoverlapping(tuple.as_ptr(), data, tuple.len());
         let result: pg_sys::HeapTuple = chunk.cast();
@@ -509,36 +507,6 @@ unsafe fn tuple_in(
         (*result).t_data = data.cast();
         result
     }
-}
-
-/// Runs `work` with `memory` as the current context.
-unsafe fn within<R>(memory: pg_sys::MemoryContext, work: impl FnOnce() -> R) -> R {
-    // SAFETY: valid by contract; after an error the server sets its own.
-    unsafe {
-        let before = pg_sys::CurrentMemoryContext;
-        pg_sys::CurrentMemoryContext = memory;
-        let result = work();
-        pg_sys::CurrentMemoryContext = before;
-        result
-    }
-}
-
-unsafe fn context(name: &'static CStr) -> pg_sys::MemoryContext {
-    // SAFETY: of the statement, whose end or error deletes it.
-    unsafe {
-        pg_sys::AllocSetContextCreateInternal(
-            pg_sys::CurrentMemoryContext,
-            name.as_ptr(),
-            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-        )
-    }
-}
-
-fn name_of(name: &pg_sys::NameData) -> String {
-    // SAFETY: a NameData is NUL-terminated.
-    unsafe { CStr::from_ptr(name.data.as_ptr()) }.to_string_lossy().into_owned()
 }
 
 const MAIN: pg_sys::ForkNumber::Type = pg_sys::ForkNumber::MAIN_FORKNUM;

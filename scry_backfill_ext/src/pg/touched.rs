@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{pg_guard, pg_sys};
 
 /// The hook that was there before ours, if any.
@@ -70,7 +71,7 @@ unsafe extern "C-unwind" fn on_end(query: *mut pg_sys::QueryDesc) {
             COUNTS.set(counts);
         }
         match PREVIOUS {
-            Some(previous) => previous(query),
+            Some(previous) => pg_guard_ffi_boundary(|| previous(query)),
             None => pg_sys::standard_ExecutorEnd(query),
         }
     }

@@ -6,7 +6,8 @@
 //! insert ─► run of rows of one table ─┬─ long or large ─► COPY
 //!                                     └─ short ─► statements ─┐
 //! update, delete, truncate, sequence ─────────────────────────┴► pipeline ─► shadow
-//! commit: log ─► position ─► drain ─► COMMIT
+//! commit: log ─► position ─┬─ single rows ─► require ─► COMMIT, drain
+//!                          └─ else ─► drain ─► COMMIT
 //! ```
 //!
 //! Invariants: what the shadow holds at COMMIT is what the changes make of it
@@ -481,6 +482,11 @@ impl Writer {
                 if note.operation == REQUIRE {
                     // All answers before were as they should be.
                     COUNTS_DISAGREE.store(true, Ordering::Relaxed);
+                    tracing::warn!(
+                        error = crate::error_text(&source),
+                        "the shadow's server has counted other statements than ours (a function in a constraint \
+                         may run some): nothing is committed, and from here on every answer is awaited"
+                    );
                 }
                 let action = match note.relid {
                     0 => format!("{} on the shadow", note.operation),

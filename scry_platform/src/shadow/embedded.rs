@@ -367,8 +367,8 @@ fn buffers_mb(memory_mb: u64) -> u64 {
 }
 
 /// What building one index may take; of those of several tables at once each.
-fn maintenance_mb(memory: u64) -> u64 {
-    (memory / 32).clamp(256, 1024)
+fn maintenance_mb(memory_mb: u64) -> u64 {
+    (memory_mb / 32).clamp(256, 1024)
 }
 
 fn last_line(log: &Path) -> String {

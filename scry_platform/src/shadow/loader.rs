@@ -4,8 +4,8 @@
 //! It is part of the extension's library (`scry_backfill_ext/src/loader`), of which the shadow's
 //! server needs the file alone, not the extension. Its functions are made by the superuser and
 //! given to the owner of the shadows. Where the library is not installed, or of another release,
-//! rows are loaded by COPY: slower, and that is all. A shadow elsewhere (`--shadow-url`) has it
-//! when a superuser has made the functions there.
+//! rows are loaded by COPY, and COMMIT waits for the answers before it: slower, and that is all.
+//! The same on a shadow elsewhere (`--shadow-url`), where there is no superuser to make them.
 
 use super::Connector;
 use crate::apply::relation_map;
@@ -19,26 +19,34 @@ use tokio_postgres::{Client, Statement};
 pub async fn install(admin: &Connector, owner: &str) {
     let made = async {
         let (client, _task) = admin.client().await?;
-        client.batch_execute(DROP).await?;
+        client.batch_execute("SET synchronous_commit = off").await?;
+        client.batch_execute(&drops()).await?;
         client.batch_execute(&functions(owner)).await
     };
     if let Err(error) = made.await {
         let error = crate::error_text(&error);
-        tracing::debug!(shadow = admin.database(), error, "no loader: rows are loaded by COPY");
+        tracing::info!(
+            shadow = admin.database(),
+            error,
+            "no loader: copies go by COPY, which takes longer; put scry_backfill.so of this release into \
+             the library directory of the shadow's server and start again"
+        );
     }
 }
 
 /// Whether the session can use it: then the library is in its process, whatever becomes of the file.
 pub async fn is_there(client: &Client) -> Result<bool> {
-    let row = client.query_one(IS_THERE, &[]).await.map_err(Error::sql("look for the loader"))?;
-    Ok(row.get::<_, bool>(0) && runs(client, "SELECT scry_shadow.rows_loaded()").await)
+    Ok(is_made(client).await? && runs(client, "SELECT scry_shadow.rows_loaded()").await)
 }
 
 /// Calls a function of the library, which may have been taken away since the functions were made.
 async fn runs(client: &Client, sql: &str) -> bool {
     let called = client.batch_execute(sql).await;
     if let Err(error) = &called {
-        tracing::debug!(error = crate::error_text(error), "the library of the loader is gone");
+        tracing::warn!(
+            error = crate::error_text(error),
+            "the library of the loader is gone: copies go by COPY"
+        );
     }
     called.is_ok()
 }
@@ -72,46 +80,64 @@ pub async fn loaded(client: &Client) -> Result<u64> {
 /// Has the session's statements counted; the statement that fails unless so many (`$1`) have touched one
 /// row each. `None` where nobody counts.
 pub async fn counting(client: &Client) -> Result<Option<Statement>> {
-    let cannot = || Error::sql("have what statements touch counted");
-    let is_there: bool = client.query_one(COUNTS, &[]).await.map_err(cannot())?.get(0);
-    if !is_there || !runs(client, "SELECT scry_shadow.count_touched()").await {
+    if !is_made(client).await? || !runs(client, "SELECT scry_shadow.count_touched()").await {
         return Ok(None);
     }
     let require = client.prepare("SELECT scry_shadow.require_touched($1)").await;
-    require.map(Some).map_err(cannot())
+    require.map(Some).map_err(Error::sql("have what statements touch counted"))
+}
+
+/// Whether the session's role may call all of it: the functions come and go together.
+async fn is_made(client: &Client) -> Result<bool> {
+    let signatures: Vec<String> =
+        FUNCTIONS.iter().map(|f| format!("scry_shadow.{}({})", f.name, f.arguments)).collect();
+    let row = client.query_one(MAY_CALL, &[&signatures]).await;
+    Ok(row.map_err(Error::sql("look for the loader"))?.get(0))
 }
 
 fn functions(owner: &str) -> String {
     let owner = quote::ident(owner);
-    let mut sql = String::from("SET synchronous_commit = off; BEGIN;");
-    for (kind, name, arguments, returns, symbol) in FUNCTIONS {
+    let mut sql = String::from("BEGIN;");
+    for Function { kind, name, arguments, returns } in FUNCTIONS {
         sql.push_str(&format!(
-            "CREATE {kind} scry_shadow.{name}({arguments}) {returns} LANGUAGE c AS '$libdir/scry_backfill', '{symbol}';
+            "CREATE {kind} scry_shadow.{name}({arguments}) {returns} LANGUAGE c AS '$libdir/scry_backfill', '{name}_wrapper';
              REVOKE ALL ON {kind} scry_shadow.{name} FROM PUBLIC;
              GRANT EXECUTE ON {kind} scry_shadow.{name} TO {owner};"
         ));
     }
-    sql.push_str("COMMIT");
-    sql
+    sql + "COMMIT"
 }
 
-const FUNCTIONS: [(&str, &str, &str, &str, &str); 5] = [
-    ("FUNCTION", "can_load", "regclass, text[]", "RETURNS boolean STRICT", "can_load_wrapper"),
-    ("FUNCTION", "rows_loaded", "", "RETURNS bigint STRICT", "rows_loaded_wrapper"),
-    ("PROCEDURE", "load_rows", "regclass, text[]", "", "load_rows_wrapper"),
-    ("FUNCTION", "count_touched", "", "RETURNS void STRICT", "count_touched_wrapper"),
-    ("FUNCTION", "require_touched", "bigint", "RETURNS void STRICT", "require_touched_wrapper"),
+fn drops() -> String {
+    let drop = |f: &Function| format!("DROP {} IF EXISTS scry_shadow.{};", f.kind, f.name);
+    FUNCTIONS.iter().map(drop).collect()
+}
+
+/// A function of the library.
+struct Function {
+    kind: &'static str,
+    name: &'static str,
+    arguments: &'static str,
+    returns: &'static str,
+}
+
+const FUNCTIONS: [Function; 5] = [
+    function("FUNCTION", "can_load", "regclass, text[]", "RETURNS boolean STRICT"),
+    function("FUNCTION", "rows_loaded", "", "RETURNS bigint STRICT"),
+    function("PROCEDURE", "load_rows", "regclass, text[]", ""),
+    function("FUNCTION", "count_touched", "", "RETURNS void STRICT"),
+    function("FUNCTION", "require_touched", "bigint", "RETURNS void STRICT"),
 ];
 
-const DROP: &str = "SET synchronous_commit = off; DROP FUNCTION IF EXISTS scry_shadow.can_load; \
-    DROP FUNCTION IF EXISTS scry_shadow.rows_loaded; DROP PROCEDURE IF EXISTS scry_shadow.load_rows; \
-    DROP FUNCTION IF EXISTS scry_shadow.count_touched; DROP FUNCTION IF EXISTS scry_shadow.require_touched";
+const fn function(
+    kind: &'static str,
+    name: &'static str,
+    arguments: &'static str,
+    returns: &'static str,
+) -> Function {
+    Function { kind, name, arguments, returns }
+}
 
-const COUNTS: &str = "SELECT coalesce(pg_catalog.bool_and(coalesce(pg_catalog.has_function_privilege(f, 'EXECUTE'), false)), false) \
-    FROM (VALUES (pg_catalog.to_regprocedure('scry_shadow.count_touched()')), \
-        (pg_catalog.to_regprocedure('scry_shadow.require_touched(bigint)'))) AS p (f)";
-
-const IS_THERE: &str = "SELECT coalesce(pg_catalog.bool_and(coalesce(pg_catalog.has_function_privilege(f, 'EXECUTE'), false)), false) \
-    FROM (VALUES (pg_catalog.to_regprocedure('scry_shadow.load_rows(regclass, text[])')), \
-        (pg_catalog.to_regprocedure('scry_shadow.can_load(regclass, text[])')), \
-        (pg_catalog.to_regprocedure('scry_shadow.rows_loaded()'))) AS p (f)";
+const MAY_CALL: &str = "SELECT pg_catalog.bool_and(coalesce( \
+        pg_catalog.has_function_privilege(pg_catalog.to_regprocedure(f), 'EXECUTE'), false)) \
+    FROM pg_catalog.unnest($1::text[]) AS f";
