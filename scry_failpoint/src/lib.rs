@@ -1,7 +1,7 @@
 //! Failpoints: named steps at which a test makes sender or platform fail.
 //!
 //! ```text
-//! file named by SCRY_FAILPOINTS ── "step=actions" a line ──► watch ──► hit(step): error | sleep | panic | exit
+//! file named by SCRY_FAILPOINTS ── "step=actions" a line ──► watch ──► hit(step): error | sleep | wait | panic | exit
 //! ```
 //!
 //! Role: the programs call [`hit`] at their steps; the crate `fail` says what
@@ -76,6 +76,8 @@ mod on {
 
     /// What is said to the log when a step is hit, before its name.
     const HIT: &str = "failpoint";
+    /// What is said to the log when the file says something new, before what it says.
+    const TAKEN: &str = "failpoints are set";
     /// The file is read this often.
     const LOOK: Duration = Duration::from_millis(20);
     /// How long a step sleeps unless its action says so.
@@ -97,6 +99,11 @@ mod on {
         tracing::warn!(step, action, "{HIT}");
         match action.as_str() {
             "sleep" => tokio::time::sleep(SLEEP).await,
+            "wait" => {
+                while wanted(step).as_deref() == Some("wait") {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
             "panic" => panic!("failpoint {step}"),
             "exit" => std::process::exit(EXIT),
             _ => return Err(Failed { step }),
@@ -143,6 +150,7 @@ mod on {
             }
         }
         *set = wanted;
+        tracing::info!(?set, "{TAKEN}");
     }
 
     #[cfg(test)]

@@ -6,10 +6,13 @@ mod platform_lab;
 
 use platform_lab::batch::{item_row, notes, row};
 use platform_lab::catalog::{self, ITEMS, NOTES};
-use platform_lab::{Batch, COPY_ID, Peer, Platform, eventually, item, items, kill_server, relation};
+use platform_lab::{
+    Batch, COPY_ID, Peer, Platform, eventually, item, items, kill_server, relation, stop_wal_writer,
+};
 use scry_wire::Lsn;
 use scry_wire::frame::Tag;
 use scry_wire::message::{ChunkDone, Confirm, CopyState, Message, Refuse, Role};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -198,29 +201,31 @@ async fn what_the_shadow_shows_is_confirmed_when_it_is_on_its_disk() {
     platform.args = ["--journal", "file"].map(str::to_owned).to_vec();
     platform.env = vec![("SCRY_FAILPOINTS", points.clone())];
     platform.start().await;
-    // Nobody but us brings the shadow's WAL to its disk.
-    let cluster = platform.data_dir().join("shadow/postgresql.auto.conf");
-    let settings = "wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\n";
-    std::fs::write(&cluster, settings).unwrap();
-    kill_server(platform.postmaster().unwrap()).await;
-    platform.start_if_stopped().await;
+    let wait_at = async |steps: &[&str]| {
+        let lines: Vec<_> = steps.iter().map(|step| format!("{step}=return(wait)\n")).collect();
+        std::fs::write(&points, lines.concat()).unwrap();
+        let set: BTreeMap<_, _> = steps.iter().map(|step| (step, "return(wait)")).collect();
+        let set = format!("failpoints are set set={set:?}");
+        eventually(true, async || platform.log().contains(&set)).await;
+    };
     platform.copied(&[]).await;
     let mut stream = platform.peer(Role::Stream).await;
     stream.welcome().await;
     stream.send_batch(&transactions(1, 5)).await;
     stream.confirmed(position(5)).await;
 
-    std::fs::write(&points, "platform::shown=return(sleep)").unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    stream.send_batch(&transactions(6, 20)).await;
+    // Nobody but us brings the shadow's WAL to its disk.
     let shadow = platform.shadow().await;
+    stop_wal_writer(platform.postmaster().unwrap());
+    wait_at(&["platform::shown"]).await;
+    stream.send_batch(&transactions(6, 20)).await;
     eventually(numbers(20), async || ids(&shadow).await).await;
     drop(shadow);
-    // What is applied again is applied slowly.
-    std::fs::write(&points, "platform::applied=return(sleep)").unwrap();
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    // What is applied again is not committed before we have looked.
+    wait_at(&["platform::shown", "platform::applied"]).await;
     kill_server(platform.postmaster().unwrap()).await;
-    platform.start_if_stopped().await;
+    wait_at(&["platform::applied"]).await;
+    eventually(true, async || platform.log().contains("failpoint step=\"platform::applied\"")).await;
     let shadow = platform.shadow().await;
     assert_eq!(ids(&shadow).await, numbers(5), "the crash took what nobody was told of");
     std::fs::write(&points, "").unwrap();

@@ -188,23 +188,38 @@ pub async fn connect(url: &str) -> Client {
     client
 }
 
-/// Kills a server, and waits for its backends: one that is about to notice may
-/// still answer.
-pub async fn kill_server(postmaster: u32) {
-    // proc(5): after the name in brackets stand the state and the parent.
-    let look = |pid: &str| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        Some((fields.next()? != "Z", fields.next()?.parse::<u32>().ok()?))
-    };
+/// What a process is (proc(5): after the name in brackets stand the state and the parent): whether it
+/// lives, and its parent.
+fn process(pid: &str) -> Option<(bool, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()? != "Z", fields.next()?.parse::<u32>().ok()?))
+}
+
+/// The processes of a server but its postmaster.
+fn family_of(postmaster: u32) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut family = processes.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>();
-    family.retain(|pid| look(pid).is_some_and(|(_, parent)| parent == postmaster));
-    let mut kill = Command::new("kill");
-    assert!(kill.args(["-9", &postmaster.to_string()]).status().unwrap().success());
-    while family.iter().any(|pid| look(pid).is_some_and(|(lives, _)| lives)) {
+    family.retain(|pid| process(pid).is_some_and(|(_, parent)| parent == postmaster));
+    family
+}
+
+/// Kills a server with its backends, and waits for them: one that is about to end may still answer.
+pub async fn kill_server(postmaster: u32) {
+    // It goes first: those of its family who end by themselves meanwhile are no error.
+    let mut family = family_of(postmaster);
+    family.insert(0, postmaster.to_string());
+    Command::new("kill").arg("-9").args(&family).stderr(Stdio::null()).status().unwrap();
+    while family.iter().any(|pid| process(pid).is_some_and(|(lives, _)| lives)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// From here on nobody brings a server's WAL to its disk unless a commit waits for it, until it is killed.
+pub fn stop_wal_writer(postmaster: u32) {
+    let title = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let writer = family_of(postmaster).into_iter().find(|pid| title(pid).contains("walwriter")).unwrap();
+    assert!(Command::new("kill").args(["-STOP", &writer]).status().unwrap().success());
 }
 
 pub fn is_root() -> bool {
