@@ -9,10 +9,12 @@
 //! peers' target commits without waiting for it, as a shadow may.
 
 use crate::measure::{Figures, Meter, Part};
+use crate::relay::Relay;
 use crate::{setting, workload};
 use anyhow::{Context, Result, ensure};
 use scry_testkit::content::{self, TableName};
 use scry_testkit::{Client, Cluster, ClusterOptions, Lab, Pair, PairOptions, Platform, wait};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long anything may take.
@@ -123,15 +125,40 @@ impl Bench {
 
     /// Subscribes, and waits until everything is copied.
     pub fn subscribe(&self) -> Result<()> {
-        let (host, port) = (self.pair.source.socket_dir.display(), self.pair.source.port());
+        let from = Self::connection(&self.pair.source.socket_dir, self.pair.source.port());
         self.peer_sql(&format!(
-            "CREATE SUBSCRIPTION peer CONNECTION 'host={host} port={port} user=postgres dbname=postgres' \
-             PUBLICATION peer WITH (binary = true)"
+            "CREATE SUBSCRIPTION peer CONNECTION {from} PUBLICATION peer WITH (binary = true)"
         ))?;
         wait::until_true("the subscription's first copy", PATIENCE, || {
             let sql = "SELECT count(*) > 0 AND bool_and(srsubstate IN ('s', 'r')) FROM pg_subscription_rel";
             Ok(self.peer_sql(sql)? == "t")
         })
+    }
+
+    fn connection(host: &Path, port: u16) -> String {
+        format!("'host={} port={port} user=postgres dbname=postgres'", host.display())
+    }
+
+    /// The subscription alone follows, through two relays as long as `work` runs.
+    pub fn peer_through_relays<T>(&self, lab: &Lab, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (own, port) = (&self.pair.source.socket_dir, self.pair.source.port());
+        let socket = |folder: &Path| folder.join(format!(".s.PGSQL.{port}"));
+        let folders = [lab.path("r1"), lab.path("r2")];
+        for folder in &folders {
+            // What an earlier one has left.
+            let _ = std::fs::remove_dir_all(folder);
+            std::fs::create_dir(folder)?;
+        }
+        let [first, second] = &folders;
+        let _relays =
+            [Relay::start(&socket(first), &socket(second))?, Relay::start(&socket(second), &socket(own))?];
+        wait::until_true("the relays", PATIENCE, || Ok(socket(first).exists() && socket(second).exists()))?;
+        self.peer_sql(&format!("ALTER SUBSCRIPTION peer CONNECTION {}", Self::connection(first, port)))?;
+        self.only_peer()?;
+        let done = work()?;
+        self.peer_sql("ALTER SUBSCRIPTION peer DISABLE")?;
+        self.peer_sql(&format!("ALTER SUBSCRIPTION peer CONNECTION {}", Self::connection(own, port)))?;
+        Ok(done)
     }
 
     /// Both follow.

@@ -24,6 +24,7 @@ mod lag;
 mod latency;
 mod measure;
 mod race;
+mod relay;
 mod stall;
 mod verify;
 mod workload;
@@ -54,8 +55,13 @@ fn run(which: &str) -> Result<()> {
         "copy" => copy::run(&Lab::new("copy")?),
         "small" => copy::small(&Lab::new("small")?),
         "grow" => copy::grow(&Lab::new("grow")?).and_then(|()| follow::grow(&Lab::new("grow")?)),
-        "lag" => lag::run(&Bench::new(&Lab::new("lag")?, Tables::Spread)?),
+        "lag" => {
+            let lab = Lab::new("lag")?;
+            lag::run(&lab, &Bench::new(&lab, Tables::Spread)?)
+        }
         "throughput" => lag::throughput(&Bench::new(&Lab::new("throughput")?, Tables::Spread)?),
+        // A part of `lag`, in a process of its own.
+        "relay" => relay::serve(std::env::args().skip(2)),
         "stall" => stall::run(&Lab::new("stall")?),
         _ => bail!("there is no such measurement; bench/README.md names them"),
     }
