@@ -332,4 +332,5 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (5, include_str!("../../sql/shadow/005_copy_round.sql")),
     (6, include_str!("../../sql/shadow/006_refill.sql")),
     (7, include_str!("../../sql/shadow/007_former.sql")),
+    (8, include_str!("../../sql/shadow/008_origin_checks.sql")),
 ];
