@@ -17,7 +17,7 @@ use bytes::BytesMut;
 use scry_wire::Error;
 use scry_wire::frame::Frame;
 
-use crate::pg::latch::{self, Woken};
+use crate::pg::latch::{self, Waiter, Woken};
 use crate::worker::socket;
 
 /// Why the connection is no more. Never an error of the worker's own.
@@ -37,6 +37,8 @@ impl Lost {
 
 /// A connection to the sender.
 pub struct Handoff {
+    // Before the stream, so that it is dropped before it.
+    waiter: Waiter,
     stream: UnixStream,
     incoming: BytesMut,
     frames: VecDeque<Frame>,
@@ -58,6 +60,7 @@ impl Handoff {
         let stream = UnixStream::connect(&path).map_err(refused)?;
         stream.set_nonblocking(true).map_err(refused)?;
         Ok(Handoff {
+            waiter: Waiter::on(stream.as_raw_fd()),
             stream,
             incoming: BytesMut::with_capacity(4096),
             frames: VecDeque::new(),
@@ -84,7 +87,7 @@ impl Handoff {
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(err) if err.kind() == ErrorKind::WouldBlock => {
                     let since = Instant::now();
-                    let woken = latch::wait_for(Some(self.stream.as_raw_fd()), true, BLOCKED_TICK);
+                    let woken = latch::wait_to_write(self.stream.as_raw_fd(), BLOCKED_TICK);
                     self.blocked += since.elapsed();
                     if woken.readable {
                         self.read()?;
@@ -105,7 +108,7 @@ impl Handoff {
 
     /// Waits until something comes in, the latch is set or the time is over.
     pub fn wait(&mut self, timeout: Duration) -> Result<Woken, Lost> {
-        let woken = latch::wait_for(Some(self.stream.as_raw_fd()), false, timeout);
+        let woken = self.waiter.wait(timeout);
         if woken.readable {
             self.read()?;
         }

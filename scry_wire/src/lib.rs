@@ -27,6 +27,7 @@ pub mod hash;
 pub mod limits;
 mod lsn;
 pub mod message;
+pub mod one_row;
 pub mod pack;
 pub mod ranges;
 mod seen;

@@ -1,6 +1,7 @@
 //! The themes, and what they have in common.
 
 mod adaptive;
+mod applier;
 mod compression;
 mod copy;
 mod failpoints;

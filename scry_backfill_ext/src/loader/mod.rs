@@ -32,7 +32,7 @@ use pgrx::{PgSqlErrorCode, pg_extern};
 use crate::pg::copy_in::CopyIn;
 use crate::pg::report::raise;
 use crate::pg::table_writer::TableWriter;
-use crate::pg::touched;
+use crate::pg::{answers, touched};
 use form::{Former, Refused};
 use page::Page;
 use rows::{Bad, Row, Rows};
@@ -81,22 +81,12 @@ fn rows_loaded() -> i64 {
     LOADED.get()
 }
 
-/// Begins to count what statements touch, in this session.
+/// From here on a marked statement of this session fails unless it touches one row, and answers to
+/// statements that came together leave together.
 #[pg_extern(sql = false)]
-fn count_touched() {
-    touched::count();
-}
-
-/// Raises an error unless this transaction has had exactly so many INSERTs, UPDATEs and DELETEs, each of
-/// which has touched one row.
-#[pg_extern(sql = false)]
-fn require_touched(statements: i64) {
-    if !touched::are_ones(statements) {
-        raise(
-            PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION,
-            format!("not each of {statements} statements has touched one row"),
-        )
-    }
+fn serve_applier() {
+    touched::hold();
+    answers::keep_together();
 }
 
 /// One load of a table.

@@ -64,6 +64,43 @@ pub unsafe fn acquire_slot(name: *const std::ffi::c_char) {
     }
 }
 
+// libpq/libpq.h
+unsafe extern "C-unwind" {
+    #[cfg(feature = "pg15")]
+    fn pq_buffer_has_data() -> bool;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    fn pq_buffer_remaining_data() -> isize;
+}
+
+/// Whether bytes of the client are here that have not been looked at (17 says how many).
+///
+/// # Safety
+/// In a session with a client.
+pub unsafe fn has_input() -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pq_buffer_has_data();
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return pq_buffer_remaining_data() > 0;
+    }
+}
+
+/// A set for so many events, which lives as long as the process or until it is freed (from 17 on it may
+/// have an owner).
+///
+/// # Safety
+/// In a process with a latch.
+pub unsafe fn create_wait_event_set(events: usize) -> *mut pg_sys::WaitEventSet {
+    // SAFETY: by contract.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, events as i32);
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        return pg_sys::CreateWaitEventSet(std::ptr::null_mut(), events as i32);
+    }
+}
+
 /// A relation's storage number.
 ///
 /// # Safety

@@ -7,12 +7,29 @@ use pgrx::pg_sys;
 /// `SnapBuild` (replication/snapbuild.h): opaque.
 pub type SnapBuild = pg_sys::SnapBuild;
 
-/// The beginning of `PQcommMethods` (libpq/libpq.h).
+/// `PQcommMethods` (libpq/libpq.h).
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct CommMethods {
     comm_reset: unsafe extern "C-unwind" fn(),
     /// Sends what has been written.
     pub flush: unsafe extern "C-unwind" fn() -> c_int,
+    flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
+    is_send_pending: unsafe extern "C-unwind" fn() -> bool,
+    /// Writes a message.
+    pub put_message: unsafe extern "C-unwind" fn(c_char, *const c_char, usize) -> c_int,
+    put_message_noblock: unsafe extern "C-unwind" fn(c_char, *const c_char, usize),
+}
+
+impl CommMethods {
+    /// The same with two others.
+    pub fn with(
+        self,
+        flush: unsafe extern "C-unwind" fn() -> c_int,
+        put_message: unsafe extern "C-unwind" fn(c_char, *const c_char, usize) -> c_int,
+    ) -> Self {
+        CommMethods { flush, put_message, ..self }
+    }
 }
 
 unsafe extern "C-unwind" {
@@ -54,7 +71,7 @@ unsafe extern "C-unwind" {
     /// libpq/libpq.h
     pub fn pq_getmessage(message: pg_sys::StringInfo, longest: c_int) -> c_int;
     /// libpq/libpq.h
-    pub static PqCommMethods: *const CommMethods;
+    pub static mut PqCommMethods: *const CommMethods;
     /// access/heaptoast.h
     pub fn heap_toast_insert_or_update(
         relation: pg_sys::Relation,

@@ -55,30 +55,27 @@ pub struct Woken {
 }
 
 /// Sleeps until the latch is set or `timeout` is over; then serves interrupts.
-pub fn wait(timeout: Duration) -> Woken {
-    wait_for(None, false, timeout)
-}
-
-/// As [`wait`], also until `socket` can be read or, if `write`, written.
 ///
 /// Ends the process when the postmaster is gone (`WL_EXIT_ON_PM_DEATH`) and
 /// raises the pending interrupts: shutdown, termination, barriers.
-pub fn wait_for(socket: Option<RawFd>, write: bool, timeout: Duration) -> Woken {
-    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    let fd = socket.unwrap_or(pg_sys::PGINVALID_SOCKET);
-    if socket.is_some() {
-        events |= pg_sys::WL_SOCKET_READABLE;
-        if write {
-            events |= pg_sys::WL_SOCKET_WRITEABLE;
-        }
-    }
+pub fn wait(timeout: Duration) -> Woken {
+    wait_once(0, pg_sys::PGINVALID_SOCKET, timeout)
+}
+
+/// As [`wait`], also until `socket` can be read or written.
+pub fn wait_to_write(socket: RawFd, timeout: Duration) -> Woken {
+    wait_once(pg_sys::WL_SOCKET_READABLE | pg_sys::WL_SOCKET_WRITEABLE, socket, timeout)
+}
+
+fn wait_once(events: u32, socket: RawFd, timeout: Duration) -> Woken {
+    let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     let timeout_ms = timeout.as_millis().min(i32::MAX as u128) as i64;
     // SAFETY: MyLatch is this process's own latch from InitProcess on.
     let got = unsafe {
         let got = pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
             events as i32,
-            fd,
+            socket,
             timeout_ms,
             pg_sys::PG_WAIT_EXTENSION,
         ) as u32;
@@ -88,6 +85,61 @@ pub fn wait_for(socket: Option<RawFd>, write: bool, timeout: Duration) -> Woken 
     serve_interrupts();
     Woken { latch: got & pg_sys::WL_LATCH_SET != 0, readable: got & pg_sys::WL_SOCKET_READABLE != 0 }
 }
+
+/// Waits for the latch and one socket again and again: what is waited for is told to the kernel once.
+#[derive(Debug)]
+pub struct Waiter {
+    set: *mut pg_sys::WaitEventSet,
+}
+
+impl Waiter {
+    /// For this socket, which must outlive the waiter.
+    pub fn on(socket: RawFd) -> Self {
+        // SAFETY: MyLatch is this process's own latch from InitProcess on; the set lives until it is
+        // dropped, as far as the server is concerned until the process ends.
+        unsafe {
+            let set = super::compat::create_wait_event_set(WAITS_FOR);
+            let add = |events: u32, socket, latch| {
+                pg_sys::AddWaitEventToSet(set, events, socket, latch, std::ptr::null_mut());
+            };
+            add(pg_sys::WL_LATCH_SET, pg_sys::PGINVALID_SOCKET, pg_sys::MyLatch);
+            add(pg_sys::WL_EXIT_ON_PM_DEATH, pg_sys::PGINVALID_SOCKET, std::ptr::null_mut());
+            add(pg_sys::WL_SOCKET_READABLE, socket, std::ptr::null_mut());
+            Waiter { set }
+        }
+    }
+
+    /// As [`wait`], also until the socket can be read.
+    pub fn wait(&mut self, timeout: Duration) -> Woken {
+        let timeout_ms = timeout.as_millis().min(i32::MAX as u128) as i64;
+        let mut events = [pg_sys::WaitEvent::default(); WAITS_FOR];
+        // SAFETY: the set is whole, and there is room for every event of it.
+        let count = unsafe {
+            let count = pg_sys::WaitEventSetWait(
+                self.set,
+                timeout_ms,
+                events.as_mut_ptr(),
+                WAITS_FOR as i32,
+                pg_sys::PG_WAIT_EXTENSION,
+            );
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+            count
+        };
+        serve_interrupts();
+        let came = events.iter().take(count.max(0) as usize).fold(0, |came, event| came | event.events);
+        Woken { latch: came & pg_sys::WL_LATCH_SET != 0, readable: came & pg_sys::WL_SOCKET_READABLE != 0 }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // SAFETY: made by CreateWaitEventSet, and freed once.
+        unsafe { pg_sys::FreeWaitEventSet(self.set) }
+    }
+}
+
+/// The latch, the postmaster's end, a socket.
+const WAITS_FOR: usize = 3;
 
 /// `CHECK_FOR_INTERRUPTS`, and a pending reload of the configuration.
 pub fn serve_interrupts() {

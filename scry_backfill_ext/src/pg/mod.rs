@@ -6,6 +6,7 @@
 //! turn C's errors into Rust panics at the border (`pg_guard_ffi_boundary`).
 //! `SAFETY.md` says why each exception is sound.
 
+pub mod answers;
 pub mod callbacks;
 pub mod child;
 mod compat;

@@ -6,6 +6,7 @@
 //! else is sent on the session while statements are under way.
 
 use bytes::Bytes;
+use scry_wire::one_row;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -26,6 +27,26 @@ pub struct Note {
     pub rows: Option<u64>,
     /// The tuple that tells which row it is, for the record of conflicts.
     pub key: Option<Bytes>,
+    /// Need not be answered before COMMIT: the server fails a statement that does not touch its one row,
+    /// if it is one that does, or the statement is about none.
+    pub is_held: bool,
+}
+
+impl Note {
+    /// For a marked statement (`scry_wire::one_row`).
+    pub fn one_row(relid: u32, operation: &'static str, key: Option<Bytes>) -> Self {
+        Note { relid, operation, rows: Some(1), key, is_held: true }
+    }
+
+    /// For one that must touch so many rows, if that is known.
+    pub fn rows(relid: u32, operation: &'static str, rows: Option<u64>) -> Self {
+        Note { relid, operation, rows, key: None, is_held: false }
+    }
+
+    /// For one that touches no table's rows.
+    pub fn plain(operation: &'static str) -> Self {
+        Note { relid: 0, operation, rows: None, key: None, is_held: true }
+    }
 }
 
 /// A statement whose answer was not what it must be.
@@ -92,7 +113,10 @@ impl Pipeline {
 
 fn check(answer: Answer, note: Note) -> Result<(), Miss> {
     match answer {
-        Err(error) => Err(Miss::Sql(note, error)),
+        Err(error) => match error.as_db_error().and_then(|error| one_row::touched(error.message())) {
+            Some(rows) if note.is_held => Err(Miss::Rows(note, rows)),
+            _ => Err(Miss::Sql(note, error)),
+        },
         Ok(rows) => match note.rows {
             Some(wanted) if wanted != rows => Err(Miss::Rows(note, rows)),
             _ => Ok(()),
@@ -111,7 +135,7 @@ mod tests {
     use super::*;
 
     fn note(rows: Option<u64>) -> Note {
-        Note { relid: 1, operation: "UPDATE", rows, key: None }
+        Note::rows(1, "UPDATE", rows)
     }
 
     async fn later(rows: u64) -> Answer {

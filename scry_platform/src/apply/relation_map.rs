@@ -6,7 +6,7 @@
 //! all of that. Names of schemas that are ours or the server's are refused.
 
 use super::schema::quote;
-use super::statement::{ArrayOf, Finder, KeyColumn, RowColumn, SetTypes, Shape, Source};
+use super::statement::{ArrayOf, Finder, KeyColumn, RowColumn, SetTypes, Shape, Source, Statement};
 use crate::shadow::Session;
 use crate::{Error, Result};
 use scry_wire::message::{Format, Relation, ReplicaIdentity};
@@ -167,10 +167,10 @@ impl Target {
             finder: self.finder.as_ref().unwrap_or(&none),
         };
         let rendered = match kind {
-            Kind::Insert => Some(shape.insert()),
-            Kind::Delete => Some(shape.delete()),
-            Kind::Update(unchanged) => shape.update(unchanged),
-            Kind::Replace(unchanged) => Some(shape.replace(unchanged)),
+            Kind::Insert => Some(shape.insert().for_one_row()),
+            Kind::Delete => Some(shape.delete().for_one_row()),
+            Kind::Update(unchanged) => shape.update(unchanged).map(Statement::for_one_row),
+            Kind::Replace(unchanged) => Some(shape.replace(unchanged).for_one_row()),
             Kind::UpdateSet(unchanged) => shape.update_set(unchanged, &self.set_types),
             Kind::DeleteSet => shape.delete_set(&self.set_types),
             Kind::InsertSet if self.relation.format == Format::Binary => shape.insert_set(&self.set_types),

@@ -55,7 +55,7 @@ impl Writer {
             let columns = self.relations.target(relid)?.relation.columns.len();
             let values = cut(&row, &row, columns)?;
             let Some(prepared) = self.prepare(relid, &Kind::Insert).await? else { continue };
-            let note = Note { relid, operation: "INSERT", rows: Some(1), key: None };
+            let note = Note::one_row(relid, "INSERT", None);
             self.execute(relid, prepared, &values, &[], note).await?;
         }
         Ok(())

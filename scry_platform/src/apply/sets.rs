@@ -383,7 +383,7 @@ impl Writer {
             let session = self.session.clone();
             let statement = prepared.statement.clone();
             let flight = async move { session.execute_raw(&statement, params).await };
-            let note = Note { relid, operation, rows: Some(taken as u64), key: None };
+            let note = Note::rows(relid, operation, Some(taken as u64));
             self.send(flight, note, bytes).await?;
             rest = rest.get(taken..).unwrap_or_default();
             if !rest.is_empty() {

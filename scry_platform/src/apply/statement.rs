@@ -11,6 +11,7 @@
 use super::relation_map::qualified;
 use super::schema::quote;
 use scry_wire::message::Relation;
+use scry_wire::one_row::MARK;
 
 /// Where a parameter's value comes from: a column's place in a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub struct Statement {
     pub sql: String,
     /// The parameters, `$1` first.
     pub params: Vec<Source>,
+}
+
+impl Statement {
+    /// Marked, as one that must touch one row.
+    #[must_use]
+    pub fn for_one_row(mut self) -> Self {
+        self.sql.insert_str(0, MARK);
+        self
+    }
 }
 
 /// How the shadow finds a row.

@@ -44,7 +44,7 @@ impl Writer {
         };
         let session = self.session.clone();
         let flight = async move { session.batch_execute(&sql).await.map(|()| 0) };
-        let note = Note { relid: *first, operation: "TRUNCATE", rows: None, key: None };
+        let note = Note::rows(*first, "TRUNCATE", None);
         self.send(flight, note, all.len() * 64).await
     }
 }

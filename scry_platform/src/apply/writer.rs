@@ -6,16 +6,16 @@
 //! insert ─► run of rows of one table ─┬─ long or large ─► COPY
 //!                                     └─ short ─► statements ─┐
 //! update, delete, truncate, sequence ─────────────────────────┴► pipeline ─► shadow
-//! commit: log ─► position ─┬─ single rows ─► require ─► COMMIT, drain
+//! commit: log ─► position ─┬─ single rows, held to that by the server ─► COMMIT, drain
 //!                          └─ else ─► drain ─► COMMIT
 //! ```
 //!
 //! Invariants: what the shadow holds at COMMIT is what the changes make of it
 //! in their order (a run is written before anything else is sent, the log
-//! before what passes it by); every answer is checked before COMMIT is sent, here or, of a few single
-//! rows, by the server, which then refuses the COMMIT (decision 32); an update or delete that does not touch exactly one row ends the
-//! transaction. Memory: the log, a run and the pipeline, all bounded; a single
-//! large row passes in slices where COPY takes it.
+//! before what passes it by); every answer is checked before COMMIT is sent, or what it would be checked
+//! for is seen to by the server (decision 32); an update or delete that does not touch exactly one row ends
+//! the transaction. Memory: the log, a run and the pipeline, all bounded; a single large row passes in
+//! slices where COPY takes it.
 
 use super::conflict::ConflictNote;
 use super::fold::{Change, Old};
@@ -33,8 +33,8 @@ use bytes::Bytes;
 use scry_wire::Lsn;
 use scry_wire::message::change::{OldTuple, Sequence};
 use scry_wire::message::{Format, Relation};
+use scry_wire::one_row::MARK;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::types::{PgLsn, ToSql};
 
 /// Writes to one shadow through one session.
@@ -46,10 +46,10 @@ pub struct Writer {
     pub(super) folding: Folding,
     pub(super) run: Run,
     open: bool,
-    /// Statements of the open transaction that must touch one row each, while there are no others.
-    singles: Option<i64>,
-    /// Fails unless so many have.
-    require: Option<tokio_postgres::Statement>,
+    /// The server fails statements that do not touch their one row.
+    holds: bool,
+    /// The open transaction has no statement whose answer must be seen before COMMIT.
+    held: bool,
     /// The open transaction holds nothing yet.
     pub(super) untouched: bool,
     pub(super) under_way: Option<UnderWay>,
@@ -67,12 +67,9 @@ impl Writer {
     /// A writer on a fresh session.
     pub async fn new(session: Session, relations: RelationMap) -> Result<Self> {
         let cannot = || Error::sql("prepare the position's statement");
-        let advance = session.prepare(origin::ADVANCE).await.map_err(cannot())?;
+        let advance = session.prepare(&format!("{MARK}{}", origin::ADVANCE)).await.map_err(cannot())?;
         let setval = session.prepare(SETVAL).await.map_err(cannot())?;
-        let require = match COUNTS_DISAGREE.load(Ordering::Relaxed) {
-            true => None,
-            false => loader::counting(&session).await?,
-        };
+        let holds = loader::serves_applier(&session).await?;
         Ok(Writer {
             session: Arc::new(session),
             relations,
@@ -81,8 +78,8 @@ impl Writer {
             folding: Folding::default(),
             run: Run::default(),
             open: false,
-            singles: None,
-            require,
+            holds,
+            held: false,
             untouched: false,
             under_way: None,
             heavy: false,
@@ -179,7 +176,7 @@ impl Writer {
                 [&c.relids, &c.seqs, &c.xids, &c.relations, &c.changes, &c.more];
             session.execute(&statement, &params).await
         };
-        let note = Note { relid: 0, operation: "keep changes", rows: Some(rows as u64), key: None };
+        let note = Note::rows(0, "keep changes", Some(rows as u64));
         self.send(flight, note, bytes).await
     }
 
@@ -191,7 +188,7 @@ impl Writer {
         self.open = true;
         self.plain("BEGIN", "begin").await?;
         self.untouched = true;
-        self.singles = Some(0);
+        self.held = self.holds;
         Ok(())
     }
 
@@ -323,7 +320,7 @@ impl Writer {
             let Sequence { schema, name, last_value, is_called, .. } = sequence;
             session.execute(&setval, &[&schema, &name, &last_value, &is_called]).await
         };
-        self.send(flight, Note { relid: 0, operation: "setval", rows: None, key: None }, 0).await
+        self.send(flight, Note::plain("setval"), 0).await
     }
 
     /// Commits, with the position moved `from` … `to`. When this returns, all of
@@ -339,11 +336,10 @@ impl Writer {
                 let (from, to) = (PgLsn::from(from.0), PgLsn::from(to.0));
                 session.execute(&advance, &[&from, &to, &rows, &generation.cast_signed(), &timeline]).await
             };
-            let note = Note { relid: 0, operation: "position", rows: Some(1), key: None };
-            self.send(flight, note, 0).await?;
+            self.send(flight, Note::one_row(0, "position", None), 0).await?;
         }
         // Not before every answer is checked, here or by the server.
-        if !self.require_singles().await? {
+        if !self.held || self.under_way.is_some() {
             self.drain().await?;
         }
         if self.open {
@@ -352,20 +348,6 @@ impl Writer {
             self.open = false;
         }
         Ok(())
-    }
-
-    /// Where the transaction is nothing but a few statements that must touch one row each, has the
-    /// server hold them to that, and COMMIT travels with them: it does nothing after an error.
-    async fn require_singles(&mut self) -> Result<bool> {
-        let (Some(singles @ 1..), Some(require)) = (self.singles, &self.require) else { return Ok(false) };
-        if !self.open || self.under_way.is_some() {
-            return Ok(false);
-        }
-        let (session, require) = (self.session.clone(), require.clone());
-        let flight = async move { session.execute(&require, &[&singles]).await };
-        let note = Note { relid: 0, operation: REQUIRE, rows: None, key: None };
-        self.send(flight, note, 0).await?;
-        Ok(true)
     }
 
     /// Ends the open transaction without its changes.
@@ -381,7 +363,7 @@ impl Writer {
     /// Waits for what was sent; its answers no longer matter.
     pub(super) async fn forget_sent(&mut self) {
         self.run = Run::default();
-        self.singles = None;
+        self.held = false;
         while !self.pipeline.is_empty() {
             let _ = self.pipeline.drain().await;
         }
@@ -436,7 +418,7 @@ impl Writer {
     pub(super) async fn plain(&mut self, sql: &'static str, operation: &'static str) -> Result<()> {
         let session = self.session.clone();
         let flight = async move { session.batch_execute(sql).await.map(|()| 0) };
-        self.send(flight, Note { relid: 0, operation, rows: None, key: None }, 0).await
+        self.send(flight, Note::plain(operation), 0).await
     }
 
     pub(super) async fn send<F>(&mut self, flight: F, note: Note, bytes: usize) -> Result<()>
@@ -446,11 +428,7 @@ impl Writer {
         // Sets are undone with all that was sent after them: what is none of theirs waits for them.
         self.settle_sets().await?;
         self.untouched = false;
-        self.singles = match note.rows {
-            Some(1) => self.singles.map(|singles| singles + 1),
-            _ if is_about_no_rows(&note) => self.singles,
-            _ => None,
-        };
+        self.held &= note.is_held;
         let sent = self.pipeline.send(flight, note, bytes).await;
         sent.map_err(|miss| self.explain(miss))
     }
@@ -459,7 +437,7 @@ impl Writer {
     pub(super) async fn drain(&mut self) -> Result<()> {
         self.settle_sets().await?;
         self.untouched = false;
-        self.singles = None;
+        self.held = false;
         self.land().await
     }
 
@@ -479,15 +457,6 @@ impl Writer {
         self.folding.blame(note.relid);
         match miss {
             Miss::Sql(note, source) => {
-                if note.operation == REQUIRE {
-                    // All answers before were as they should be.
-                    COUNTS_DISAGREE.store(true, Ordering::Relaxed);
-                    tracing::warn!(
-                        error = crate::error_text(&source),
-                        "the shadow's server has counted other statements than ours (a function in a constraint \
-                         may run some): nothing is committed, and from here on every answer is awaited"
-                    );
-                }
                 let action = match note.relid {
                     0 => format!("{} on the shadow", note.operation),
                     relid => format!("{} on {}", note.operation, self.relations.name(relid)),
@@ -521,11 +490,6 @@ impl Writer {
             },
         }
     }
-}
-
-/// Whether a statement neither writes rows nor is a step back to before some.
-fn is_about_no_rows(note: &Note) -> bool {
-    ["begin", "setval", REQUIRE, "commit"].contains(&note.operation)
 }
 
 /// What an old row must hold so that the finder can use it.
@@ -582,7 +546,7 @@ fn kept(old: OldTuple<'_>, keep: &dyn Fn(&[u8]) -> Bytes) -> Old {
 fn one_row(relid: u32, operation: &'static str, key: &Bytes) -> Note {
     // Not for the sake of a large row.
     let key = (key.len() < LARGE_ROW).then(|| key.clone());
-    Note { relid, operation, rows: Some(1), key }
+    Note::one_row(relid, operation, key)
 }
 
 fn collect(sources: &[Source], new: &[Value], old: &[Value], format: Format) -> Result<(Vec<Param>, usize)> {
@@ -602,11 +566,6 @@ fn collect(sources: &[Source], new: &[Value], old: &[Value], format: Format) -> 
     }
     Ok((params, bytes))
 }
-
-/// The server and we have counted differently: from here on every answer is awaited.
-static COUNTS_DISAGREE: AtomicBool = AtomicBool::new(false);
-/// The statement that holds others to having touched one row each.
-const REQUIRE: &str = "require what was touched";
 
 /// `$1` schema, `$2` name, `$3` last_value, `$4` is_called.
 pub(super) const SETVAL: &str = "SELECT pg_catalog.setval(s.seqrelid::pg_catalog.regclass, $3::bigint, $4::boolean) \

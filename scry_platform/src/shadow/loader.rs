@@ -1,5 +1,5 @@
-//! The loader: what takes rows of a copy in the embedded shadow's server instead of COPY; and what counts
-//! there which statements have touched one row, for the applier's COMMIT.
+//! The loader: what takes rows of a copy in the embedded shadow's server instead of COPY; and what holds
+//! the applier's statements there to the one row that they must touch, and keeps their answers together.
 //!
 //! It is part of the extension's library (`scry_backfill_ext/src/loader`), of which the shadow's
 //! server needs the file alone, not the extension. Its functions are made by the superuser and
@@ -12,7 +12,7 @@ use crate::apply::relation_map;
 use crate::apply::schema::quote;
 use crate::{Error, Result};
 use scry_wire::message::Relation;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 
 /// Makes the functions anew, of the library that is installed now, for `owner`; takes them away where
 /// there is none. Schema `scry_shadow` must be there.
@@ -77,14 +77,10 @@ pub async fn loaded(client: &Client) -> Result<u64> {
     Ok(row.map_err(Error::sql("count the rows that were loaded"))?.get::<_, i64>(0).cast_unsigned())
 }
 
-/// Has the session's statements counted; the statement that fails unless so many (`$1`) have touched one
-/// row each. `None` where nobody counts.
-pub async fn counting(client: &Client) -> Result<Option<Statement>> {
-    if !is_made(client).await? || !runs(client, "SELECT scry_shadow.count_touched()").await {
-        return Ok(None);
-    }
-    let require = client.prepare("SELECT scry_shadow.require_touched($1)").await;
-    require.map(Some).map_err(Error::sql("have what statements touch counted"))
+/// Has the server fail the session's marked statements (`scry_wire::one_row`) unless they touch one row, and
+/// answer together what is sent together; false where it does neither.
+pub async fn serves_applier(client: &Client) -> Result<bool> {
+    Ok(is_made(client).await? && runs(client, "SELECT scry_shadow.serve_applier()").await)
 }
 
 /// Whether the session's role may call all of it: the functions come and go together.
@@ -121,12 +117,11 @@ struct Function {
     returns: &'static str,
 }
 
-const FUNCTIONS: [Function; 5] = [
+const FUNCTIONS: [Function; 4] = [
     function("FUNCTION", "can_load", "regclass, text[]", "RETURNS boolean STRICT"),
     function("FUNCTION", "rows_loaded", "", "RETURNS bigint STRICT"),
     function("PROCEDURE", "load_rows", "regclass, text[]", ""),
-    function("FUNCTION", "count_touched", "", "RETURNS void STRICT"),
-    function("FUNCTION", "require_touched", "bigint", "RETURNS void STRICT"),
+    function("FUNCTION", "serve_applier", "", "RETURNS void STRICT"),
 ];
 
 const fn function(
