@@ -2,5 +2,5 @@
 -- these conditions anew (nodeModifyTable.c, ExecConstraints: the state of a statement lasts as long as it).
 -- Nobody but the platform writes here.
 ALTER TABLE scry_shadow.origin
-    DROP CONSTRAINT IF EXISTS origin_only_row_check,
-    DROP CONSTRAINT IF EXISTS origin_copy_state_check;
+    DROP CONSTRAINT origin_only_row_check,
+    DROP CONSTRAINT origin_copy_state_check;

@@ -69,21 +69,29 @@ pub fn wait_to_write(socket: RawFd, timeout: Duration) -> Woken {
 
 fn wait_once(events: u32, socket: RawFd, timeout: Duration) -> Woken {
     let events = events | pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    let timeout_ms = timeout.as_millis().min(i32::MAX as u128) as i64;
     // SAFETY: MyLatch is this process's own latch from InitProcess on.
-    let got = unsafe {
-        let got = pg_sys::WaitLatchOrSocket(
+    let came = unsafe {
+        pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
             events as i32,
             socket,
-            timeout_ms,
+            millis(timeout),
             pg_sys::PG_WAIT_EXTENSION,
-        ) as u32;
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-        got
+        )
     };
+    woken(came as u32)
+}
+
+fn millis(timeout: Duration) -> i64 {
+    timeout.as_millis().min(i32::MAX as u128) as i64
+}
+
+/// After a wait: what came.
+fn woken(came: u32) -> Woken {
+    // SAFETY: as above.
+    unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
     serve_interrupts();
-    Woken { latch: got & pg_sys::WL_LATCH_SET != 0, readable: got & pg_sys::WL_SOCKET_READABLE != 0 }
+    Woken { latch: came & pg_sys::WL_LATCH_SET != 0, readable: came & pg_sys::WL_SOCKET_READABLE != 0 }
 }
 
 /// Waits for the latch and one socket again and again: what is waited for is told to the kernel once.
@@ -95,39 +103,34 @@ pub struct Waiter {
 impl Waiter {
     /// For this socket, which must outlive the waiter.
     pub fn on(socket: RawFd) -> Self {
-        // SAFETY: MyLatch is this process's own latch from InitProcess on; the set lives until it is
-        // dropped, as far as the server is concerned until the process ends.
+        // SAFETY: in a process with a latch, which is its own from InitProcess on; what fails here gives
+        // the set back.
         unsafe {
-            let set = super::compat::create_wait_event_set(WAITS_FOR);
+            let waiter = Waiter { set: super::compat::create_wait_event_set(WAITS_FOR) };
             let add = |events: u32, socket, latch| {
-                pg_sys::AddWaitEventToSet(set, events, socket, latch, std::ptr::null_mut());
+                pg_sys::AddWaitEventToSet(waiter.set, events, socket, latch, std::ptr::null_mut());
             };
             add(pg_sys::WL_LATCH_SET, pg_sys::PGINVALID_SOCKET, pg_sys::MyLatch);
             add(pg_sys::WL_EXIT_ON_PM_DEATH, pg_sys::PGINVALID_SOCKET, std::ptr::null_mut());
             add(pg_sys::WL_SOCKET_READABLE, socket, std::ptr::null_mut());
-            Waiter { set }
+            waiter
         }
     }
 
     /// As [`wait`], also until the socket can be read.
     pub fn wait(&mut self, timeout: Duration) -> Woken {
-        let timeout_ms = timeout.as_millis().min(i32::MAX as u128) as i64;
         let mut events = [pg_sys::WaitEvent::default(); WAITS_FOR];
         // SAFETY: the set is whole, and there is room for every event of it.
         let count = unsafe {
-            let count = pg_sys::WaitEventSetWait(
+            pg_sys::WaitEventSetWait(
                 self.set,
-                timeout_ms,
+                millis(timeout),
                 events.as_mut_ptr(),
                 WAITS_FOR as i32,
                 pg_sys::PG_WAIT_EXTENSION,
-            );
-            pg_sys::ResetLatch(pg_sys::MyLatch);
-            count
+            )
         };
-        serve_interrupts();
-        let came = events.iter().take(count.max(0) as usize).fold(0, |came, event| came | event.events);
-        Woken { latch: came & pg_sys::WL_LATCH_SET != 0, readable: came & pg_sys::WL_SOCKET_READABLE != 0 }
+        woken(events.iter().take(count.max(0) as usize).fold(0, |came, event| came | event.events))
     }
 }
 
